@@ -1,0 +1,1 @@
+"""`celery tw`: the command line for people."""

@@ -1,0 +1,1 @@
+"""Pure decisions about time: no I/O, no clock, no threads."""

@@ -1,0 +1,1 @@
+"""The seams to Celery and kombu."""

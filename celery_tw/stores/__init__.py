@@ -1,0 +1,1 @@
+"""Atomic verbs over stored data, without decisions."""
