@@ -1,0 +1,20 @@
+"""Events: what an operator or a program may want to hear about the scheduler.
+
+Each event is one Celery signal, sent in the process where it happens, with keyword arguments that are plain values. A receiver that
+fails is logged by Celery's dispatcher and never stops the scheduler.
+"""
+
+from celery.utils.dispatch import Signal
+
+#: Sent by a process that starts to lead: ``epoch``, ``owner``.
+leadership_taken = Signal(name="leadership_taken", providing_args={"epoch", "owner"})
+#: Sent by a process that no longer leads: ``epoch``, ``owner``, ``reason``.
+leadership_lost = Signal(name="leadership_lost", providing_args={"epoch", "owner", "reason"})
+#: Sent for each range of slots that was not fired: ``name``, ``entry_id``, ``from_ms``, ``to_ms``, ``count``, ``reason``.
+slots_skipped = Signal(name="slots_skipped", providing_args={"name", "entry_id", "from_ms", "to_ms", "count", "reason"})
+#: Sent when an entry is put in quarantine: ``entry_id``, ``reason``.
+entry_quarantined = Signal(name="entry_quarantined", providing_args={"entry_id", "reason"})
+#: Sent when a fire was refused and will be tried again: ``name``, ``entry_id``, ``slot_ms``, ``reason``.
+fire_refused = Signal(name="fire_refused", providing_args={"name", "entry_id", "slot_ms", "reason"})
+#: Sent when Redis time stepped forward and dispatch is held until somebody accepts it: ``step_ms``, ``epoch``.
+clock_stepped = Signal(name="clock_stepped", providing_args={"step_ms", "epoch"})

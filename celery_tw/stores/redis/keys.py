@@ -1,0 +1,137 @@
+"""Every key that celery-tw owns in Redis, with its type, its life and its writer.
+
+All keys of a shard share one hash tag, ``{tw:<namespace>:<shard>}``, so that a script may touch several of them on any server.
+Queue keys of the broker are not ours and carry no tag.
+
+==================  ======  ==========  =================================================================================
+key                 type    life        holds (written by)
+==================  ======  ==========  =================================================================================
+``due``             zset    for ever    entry id → due ms; the truth about what comes next (clients, leader)
+``entry:<id>``      hash    for ever    a recurring entry: ``def`` ``ver`` ``mark`` ``count`` ``fired`` ``paused`` (clients, leader)
+``entry:<id>``      string  until fired a one-time task, packed (clients)
+``names``           hash    for ever    entry name → id (clients)
+``static``          hash    for ever    settings entry name → start ms of the process that wrote it (leader)
+``held``            hash    until freed one-time entry id → due ms while paused (clients)
+``tomb:<name>``     string  7 days      what a removal leaves: the entry's id and the remover's start ms (clients, leader)
+``fired``           zset    10 minutes  mid → ms of one-time tasks fired soon after they were stored (leader)
+``history:<id>``    list    trimmed     the last fires: ``slot fired generation`` (leader)
+``skips:<id>``      zset    30 days     ranges of slots not fired, as JSON, by their end ms (leader, clients)
+``backlogs``        zset    until empty ``<id>:<number>`` → ms of the next attempt (leader, clients)
+``backlog:<id>:<n>`` hash   until empty ``from`` ``to`` ``next`` ``left`` ``rate`` ``generation`` (leader, clients)
+``leader``          hash    lease       ``owner`` ``epoch`` ``counter`` and who that is (leader)
+``epoch``           string  for ever    the highest epoch ever given (leader)
+``members``         hash    for ever    member id → JSON with its counter; the silent are struck out (all schedulers)
+``seq``             string  for ever    the last entry number given (clients)
+``news``            stream  ~10,000     what changed, numbered without gaps (clients, leader)
+``news-seq``        string  for ever    the number of the last news (clients, leader)
+``clock``           hash    until freed a held dispatch: when, by how much, by which epoch (leader)
+``bad``             hash    for ever    entry id → why it was put in quarantine, as JSON (leader)
+``project``         string  for ever    which project owns the namespace, as JSON (first comer)
+``schema``          string  for ever    the newest schema version written (clients)
+==================  ======  ==========  =================================================================================
+
+Entry ids are numbers. A recurring entry's id is even, a one-time task's is odd: the leader can tell what it holds by the id alone.
+"""
+
+from dataclasses import dataclass
+
+TOMBSTONE_MS = 7 * 24 * 3600 * 1000
+SKIPS_KEPT_MS = 30 * 24 * 3600 * 1000
+FIRED_KEPT_MS = 10 * 60 * 1000
+NEWS_KEPT = 10_000
+
+
+def is_one_time(entry_id: int) -> bool:
+    """Return whether *entry_id* belongs to a one-time task."""
+    return entry_id & 1 == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one shard of one namespace."""
+
+    namespace: str
+    shard: int = 0
+
+    @property
+    def tag(self) -> str:
+        return f"{{tw:{self.namespace}:{self.shard}}}"
+
+    @property
+    def due(self) -> str:
+        return f"{self.tag}:due"
+
+    @property
+    def names(self) -> str:
+        return f"{self.tag}:names"
+
+    @property
+    def static(self) -> str:
+        return f"{self.tag}:static"
+
+    @property
+    def held(self) -> str:
+        return f"{self.tag}:held"
+
+    @property
+    def fired(self) -> str:
+        return f"{self.tag}:fired"
+
+    @property
+    def backlogs(self) -> str:
+        return f"{self.tag}:backlogs"
+
+    @property
+    def leader(self) -> str:
+        return f"{self.tag}:leader"
+
+    @property
+    def epoch(self) -> str:
+        return f"{self.tag}:epoch"
+
+    @property
+    def members(self) -> str:
+        return f"{self.tag}:members"
+
+    @property
+    def seq(self) -> str:
+        return f"{self.tag}:seq"
+
+    @property
+    def news(self) -> str:
+        return f"{self.tag}:news"
+
+    @property
+    def news_seq(self) -> str:
+        return f"{self.tag}:news-seq"
+
+    @property
+    def clock(self) -> str:
+        return f"{self.tag}:clock"
+
+    @property
+    def bad(self) -> str:
+        return f"{self.tag}:bad"
+
+    @property
+    def project(self) -> str:
+        return f"{self.tag}:project"
+
+    @property
+    def schema(self) -> str:
+        return f"{self.tag}:schema"
+
+    def entry(self, entry_id: int) -> str:
+        return f"{self.tag}:entry:{entry_id}"
+
+    def history(self, entry_id: int) -> str:
+        return f"{self.tag}:history:{entry_id}"
+
+    def skips(self, entry_id: int) -> str:
+        return f"{self.tag}:skips:{entry_id}"
+
+    def tombstone(self, name: str) -> str:
+        return f"{self.tag}:tomb:{name}"
+
+    def backlog(self, member: str) -> str:
+        return f"{self.tag}:backlog:{member}"

@@ -1,0 +1,129 @@
+-- FIRE: hand slots of recurring entries to the broker, and in the same step record that they are decided.
+-- KEYS  1 leader  2 due  3 backlogs  4 names; then per entry: entry, history, [skips], [backlog]; then the queue keys
+-- ARGV  1 epoch  2 lease ms  3 history size  4 number of entries  5 index of the first queue key  6 skips kept ms; then per entry
+--       id, due ms, version, slot ms, next due ms ('' = none), name to drop ('' = keep the entry),
+--       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
+--       number of commands, and per command: operation, queue index, payload
+-- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' | 'refused <why>'
+-- Invariants: a slot at or before the mark is never fired again; nothing is advanced unless its messages are in their queues; an entry
+-- that is refused harms no other. PEXPIRE comes first: it is not refused when memory is full, and what follows a first write is not either.
+local leader, due, backlogs, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local epoch, lease, history_size, entries, first_queue, skips_kept =
+  ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
+redis.call('PEXPIRE', leader, lease)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_text = string.format('%.0f', now)
+
+local key_at, arg_at = 4, 6
+local function next_key() key_at = key_at + 1 return KEYS[key_at] end
+local function next_arg() arg_at = arg_at + 1 return ARGV[arg_at] end
+
+local function read_entry()
+  local e = {key = next_key(), history = next_key(), id = next_arg(), due = next_arg(), version = next_arg(), slot = next_arg(),
+             next_due = next_arg(), drop = next_arg(), skip = next_arg(), commands = {}}
+  if e.skip ~= '' then e.skips, e.skip_to = next_key(), next_arg() end
+  e.backlog = next_arg()
+  if e.backlog ~= '' then
+    e.backlog_key = next_key()
+    e.range = {'from', next_arg(), 'to', next_arg(), 'next', next_arg(), 'left', next_arg(), 'rate', next_arg(), 'generation', '0'}
+  end
+  for i = 1, tonumber(next_arg()) do
+    e.commands[i] = {operation = next_arg(), queue = KEYS[first_queue + tonumber(next_arg())], payload = next_arg()}
+  end
+  return e
+end
+
+local wrong_type = {}
+local function refusal(queue)
+  if wrong_type[queue] == nil then
+    local kind = redis.call('TYPE', queue).ok
+    wrong_type[queue] = kind ~= 'list' and kind ~= 'none' and kind or false
+  end
+  return wrong_type[queue] and 'refused the queue key ' .. queue .. ' holds a ' .. wrong_type[queue] .. ', not a list'
+end
+
+local function verdict(e, score)
+  if score ~= e.due then return 'moved' end
+  if tonumber(e.due) > now then return 'early' end
+  local state = redis.call('HMGET', e.key, 'ver', 'mark', 'count')
+  if state[1] ~= e.version or tonumber(e.slot) <= tonumber(state[2] or '0') then return 'moved' end
+  e.count = tonumber(state[3] or '0')
+  for _, command in ipairs(e.commands) do
+    local why = command.operation == 'lpush' and refusal(command.queue)
+    if why then return why end
+  end
+  return 'fired'
+end
+
+local batch, ids = {}, {}
+for i = 1, entries do
+  batch[i] = read_entry()
+  ids[i] = batch[i].id
+end
+local scores = redis.call('ZMSCORE', due, unpack(ids))
+
+local statuses, pushes, order = {now_text}, {}, {}
+for i, e in ipairs(batch) do
+  e.status = verdict(e, scores[i])
+  statuses[i + 1] = e.status
+  if e.status == 'fired' then
+    for _, command in ipairs(e.commands) do
+      if command.operation == 'lpush' then
+        local waiting = pushes[command.queue]
+        if not waiting then
+          waiting = {}
+          pushes[command.queue] = waiting
+          order[#order + 1] = command.queue
+        end
+        waiting[#waiting + 1] = command.payload
+      end
+    end
+  end
+end
+
+for _, queue in ipairs(order) do
+  local waiting = pushes[queue]
+  for first = 1, #waiting, 1000 do
+    redis.call('LPUSH', queue, unpack(waiting, first, math.min(first + 999, #waiting)))
+  end
+end
+
+local function advance(e)
+  if e.drop ~= '' then
+    redis.call('ZREM', due, e.id)
+    redis.call('DEL', e.key, e.history)
+    if redis.call('HGET', names, e.drop) == e.id then redis.call('HDEL', names, e.drop) end
+    return
+  end
+  local fired = #e.commands > 0
+  redis.call('HSET', e.key, 'mark', e.slot, 'count', e.count + (fired and 1 or 0), 'fired', fired and now_text or '')
+  if e.next_due == '' then redis.call('ZREM', due, e.id) else redis.call('ZADD', due, e.next_due, e.id) end
+  if fired and history_size > 0 then
+    redis.call('LPUSH', e.history, e.slot .. ' ' .. now_text .. ' 0')
+    redis.call('LTRIM', e.history, 0, history_size - 1)
+  end
+end
+
+local function record_missed(e)
+  if e.skip ~= '' then
+    redis.call('ZADD', e.skips, e.skip_to, e.skip)
+    redis.call('ZREMRANGEBYSCORE', e.skips, '-inf', string.format('%.0f', now - skips_kept))
+  end
+  if e.backlog ~= '' then
+    redis.call('HSET', e.backlog_key, unpack(e.range))
+    redis.call('ZADD', backlogs, now_text, e.backlog)
+  end
+end
+
+for _, e in ipairs(batch) do
+  if e.status == 'fired' then
+    for _, command in ipairs(e.commands) do
+      if command.operation ~= 'lpush' then redis.call(command.operation, command.queue, command.payload) end
+    end
+    advance(e)
+    record_missed(e)
+  end
+end
+return statuses

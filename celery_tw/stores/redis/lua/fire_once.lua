@@ -1,0 +1,88 @@
+-- FIRE ONCE: hand one-time tasks to the broker and take them off the timetable, in one step.
+-- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks; then the entries; then the queue keys that the caller knows
+-- ARGV  1 epoch  2 lease ms  3 number of entries  4 fingerprint of the broker  5 fired kept ms  6 skips kept ms; then per entry: id, due ms
+-- reply {now ms, status per entry}: 'fired' | 'late' (past its last moment: skipped, recorded) | 'moved' | 'gone' | 'early'
+--       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed' | 'refused <why>'
+-- A record is eight lines of text and then the message: version, mid, stored ms, last moment ms or '', name, fingerprint, queue key,
+-- extra JSON, message. Invariant: a task leaves the timetable only together with its message, or with the record of its skip.
+local leader, due, names, fired_key, skips = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local epoch, lease, entries, fingerprint, fired_kept, skips_kept =
+  ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
+redis.call('PEXPIRE', leader, lease)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_text = string.format('%.0f', now)
+
+local ids, keys, pushes, kinds = {}, {}, {}, {}
+for i = 1, entries do
+  ids[i] = ARGV[5 + 2 * i]
+  keys[i] = KEYS[5 + i]
+end
+for i = 6 + entries, #KEYS do pushes[KEYS[i]] = {} end
+local scores = redis.call('ZMSCORE', due, unpack(ids))
+local records = redis.call('MGET', unpack(keys))
+
+local function parse(record)
+  local lines, from = {}, 1
+  for i = 1, 8 do
+    local at = string.find(record, '\n', from, true)
+    if not at then return nil end
+    lines[i] = string.sub(record, from, at - 1)
+    from = at + 1
+  end
+  lines[9] = string.sub(record, from)
+  return lines[1] == '1' and lines or nil
+end
+
+local function refusal(queue)
+  if kinds[queue] == nil then kinds[queue] = redis.call('TYPE', queue).ok end
+  return kinds[queue] ~= 'list' and kinds[queue] ~= 'none' and
+    'refused the queue key ' .. queue .. ' holds a ' .. kinds[queue] .. ', not a list'
+end
+
+local function verdict(i)
+  if not scores[i] then return 'gone' end
+  if scores[i] ~= ARGV[6 + 2 * i] then return 'moved' end
+  if tonumber(scores[i]) > now then return 'early' end
+  local lines = records[i] and parse(records[i])
+  if not lines then return 'malformed' end
+  if lines[4] ~= '' and tonumber(lines[4]) < now then return 'late', lines end
+  if lines[6] ~= fingerprint then return 'foreign' end
+  if not pushes[lines[7]] then return 'undeclared ' .. lines[7] end
+  return refusal(lines[7]) or 'fired', lines
+end
+
+local statuses, gone_ids, gone_keys, gone_names, fresh = {now_text}, {}, {}, {}, {}
+for i = 1, entries do
+  local status, lines = verdict(i)
+  statuses[i + 1] = status
+  if status == 'fired' or status == 'late' then
+    gone_ids[#gone_ids + 1] = ids[i]
+    gone_keys[#gone_keys + 1] = keys[i]
+    if lines[5] ~= '' then gone_names[#gone_names + 1] = lines[5] end
+    if status == 'late' then
+      local skip = string.format('{"id":%s,"name":%s,"from_ms":%s,"to_ms":%s,"count":1,"reason":"misfire:skip"}',
+        ids[i], cjson.encode(lines[5]), scores[i], scores[i])
+      redis.call('ZADD', skips, now_text, skip)
+    else
+      table.insert(pushes[lines[7]], lines[9])
+      if tonumber(lines[3]) > now - fired_kept then
+        fresh[#fresh + 1] = now_text
+        fresh[#fresh + 1] = lines[2]
+      end
+    end
+  end
+end
+if #gone_ids == 0 then return statuses end
+
+for queue, waiting in pairs(pushes) do
+  if #waiting > 0 then redis.call('LPUSH', queue, unpack(waiting)) end
+end
+redis.call('ZREM', due, unpack(gone_ids))
+redis.call('DEL', unpack(gone_keys))
+if #gone_names > 0 then redis.call('HDEL', names, unpack(gone_names)) end
+if #fresh > 0 then redis.call('ZADD', fired_key, unpack(fresh)) end
+redis.call('ZREMRANGEBYSCORE', fired_key, '-inf', string.format('%.0f', now - fired_kept))
+redis.call('ZREMRANGEBYSCORE', skips, '-inf', string.format('%.0f', now - skips_kept))
+return statuses

@@ -1,0 +1,23 @@
+-- HOLD: pause one one-time task, or let it go on.
+-- KEYS  1 due  2 entry  3 held  4 news  5 news-seq
+-- ARGV  1 id  2 'pause' | 'resume'  3 news kept
+-- reply 'changed' | 'same' (it was so already) | 'gone'
+local due, entry, held, news, news_seq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local id, verb, news_kept = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('EXISTS', entry) == 0 then return 'gone' end
+local due_ms
+if verb == 'pause' then
+  due_ms = redis.call('ZSCORE', due, id)
+  if not due_ms then return 'same' end
+  redis.call('HSET', held, id, due_ms)
+  redis.call('ZREM', due, id)
+  due_ms = ''
+else
+  due_ms = redis.call('HGET', held, id)
+  if not due_ms then return 'same' end
+  redis.call('ZADD', due, due_ms, id)
+  redis.call('HDEL', held, id)
+end
+local number = redis.call('INCR', news_seq)
+redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', id .. ':' .. due_ms)
+return 'changed'

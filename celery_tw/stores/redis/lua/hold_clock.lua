@@ -1,0 +1,9 @@
+-- HOLD CLOCK: stop dispatch after a forward step of Redis time that nobody vouches for.
+-- KEYS  1 leader  2 clock
+-- ARGV  1 epoch  2 step ms
+-- reply 1. The hold outlives the leader; only `tw clock accept` ends it.
+local leader, clock, epoch, step = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
+local time = redis.call('TIME')
+redis.call('HSET', clock, 'at', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), 'step', step, 'epoch', epoch)
+return 1

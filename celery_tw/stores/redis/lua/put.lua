@@ -1,0 +1,52 @@
+-- PUT: store new or changed recurring entries.
+-- KEYS  1 due  2 names  3 static  4 news  5 news-seq  6 schema; then per entry: entry, tombstone, skips
+-- ARGV  1 number of entries  2 schema version  3 start ms of the writing process ('' = not a settings entry)  4 news kept; then per entry
+--       name, id, version expected ('' = none stored), definition JSON, mark ms, due ms ('' = none), skip ('' | JSON), its end ms
+-- reply {now ms, status per entry}: 'put' | 'raced' (somebody else wrote: read again) | 'older' (a newer process owns it)
+-- The version is a compare-and-set: a repeated call answers 'raced', and the reader then finds its own definition stored.
+-- The first write may be refused when memory is full, and then nothing was done.
+local due, names, static, news, news_seq, schema_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local entries, schema, start, news_kept = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local time = redis.call('TIME')
+local now_text = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+
+local function owned_by_newer(name, tombstone)
+  if start == '' then return false end
+  local writer = redis.call('HGET', static, name)
+  if writer then return tonumber(writer) > tonumber(start) end
+  local left = redis.call('GET', tombstone)
+  local remover = left and string.match(left, '^%d+ (%d+)$')
+  return remover and tonumber(remover) > tonumber(start)
+end
+
+local statuses, changed = {now_text}, {}
+for i = 1, entries do
+  local entry, tombstone, skips = KEYS[4 + 3 * i], KEYS[5 + 3 * i], KEYS[6 + 3 * i]
+  local at = 4 + 8 * (i - 1)
+  local name, id, version, definition, mark, due_ms, skip, skip_to =
+    ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  local holder = redis.call('HGET', names, name)
+  local stored = redis.call('HGET', entry, 'ver') or ''
+  if (holder and holder ~= id) or stored ~= version then
+    statuses[i + 1] = 'raced'
+  elseif owned_by_newer(name, tombstone) then
+    statuses[i + 1] = 'older'
+  else
+    if not holder then redis.call('HSET', names, name, id) end
+    redis.call('HSET', entry, 'def', definition, 'ver', (tonumber(version) or 0) + 1, 'mark', mark)
+    redis.call('HDEL', entry, 'removed')
+    redis.call('PERSIST', entry)
+    redis.call('DEL', tombstone)
+    if due_ms == '' then redis.call('ZREM', due, id) else redis.call('ZADD', due, due_ms, id) end
+    if start ~= '' then redis.call('HSET', static, name, start) else redis.call('HDEL', static, name) end
+    if skip ~= '' then redis.call('ZADD', skips, skip_to, skip) end
+    changed[#changed + 1] = id .. ':' .. due_ms
+    statuses[i + 1] = 'put'
+  end
+end
+if #changed > 0 then
+  if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
+  local number = redis.call('INCR', news_seq)
+  redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', table.concat(changed, ','))
+end
+return statuses

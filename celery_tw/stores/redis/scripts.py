@@ -1,0 +1,69 @@
+"""Script: one verb of the timetable, run inside Redis.
+
+Each ``lua/<name>.lua`` is one verb. It is sent by its digest; a server that does not know it (new, flushed, promoted) answers NOSCRIPT
+and is given the text once. NOSCRIPT proves that the script did not run, so the second try is safe; no other error is retried here.
+"""
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+
+from celery_tw.errors import StaleEpoch, StoreRefused, StoreUnavailable
+
+Argument = str | bytes | int
+
+
+class Script:
+    """A Lua script with its digest."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = files("celery_tw.stores.redis").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, client: redis.Redis, keys: list[str | bytes], args: list[Argument]) -> Any:
+        """Run the script and return its reply.
+
+        Raises `StaleEpoch` when the script refused the caller's epoch, `StoreRefused` when Redis refused the command, and
+        `StoreUnavailable` when no answer came (the script may have run).
+        """
+        with translated_errors(self.name):
+            try:
+                return client.evalsha(self.digest, len(keys), *keys, *args)
+            except redis.exceptions.NoScriptError:
+                client.script_load(self.text)
+                return client.evalsha(self.digest, len(keys), *keys, *args)
+
+
+@cache
+def script(name: str) -> Script:
+    """Return the script *name*, read once per process."""
+    return Script(name)
+
+
+class translated_errors:  # noqa: N801 - reads as a verb in `with`
+    """Turn errors of redis-py into ours; the codes without a class of their own are told by their prefix."""
+
+    BUSY = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNKILLABLE", "READONLY")
+
+    def __init__(self, verb: str) -> None:
+        self.verb = verb
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)):
+            raise StoreUnavailable(f"{self.verb}: Redis did not answer: {error}") from error
+        if isinstance(error, redis.exceptions.ResponseError):
+            raise self._refusal(str(error)) from error
+
+    def _refusal(self, text: str) -> Exception:
+        if "STALE" in text:
+            return StaleEpoch(f"{self.verb}: {text}")
+        if text.startswith(self.BUSY):
+            return StoreUnavailable(f"{self.verb}: Redis is not ready: {text}")
+        return StoreRefused(f"{self.verb}: {text}")
