@@ -10,6 +10,7 @@
     ├── StaleEpoch           a write by a process that no longer leads
     ├── StoreUnavailable     Redis did not answer; nothing is known about the write
     ├── StoreRefused         Redis answered, and refused: out of memory, read-only, no permission
+    ├── ServerUnavailable    no embedded server could be found or started
     ├── NamespaceTaken       the namespace holds the timetable of another project
     ├── MalformedRecord      a stored record that cannot be read
     └── NewerSchema          a stored record written by a newer celery-tw
@@ -27,6 +28,7 @@ __all__ = [
     "MalformedRecord",
     "NamespaceTaken",
     "NewerSchema",
+    "ServerUnavailable",
     "StaleEpoch",
     "StaticEntry",
     "StoreRefused",
@@ -73,6 +75,10 @@ class StoreUnavailable(CeleryTWError):
 
 class StoreRefused(CeleryTWError):
     """Raised when Redis answered and refused the write, so that nothing happened."""
+
+
+class ServerUnavailable(CeleryTWError):
+    """Raised when an embedded server cannot be found or started."""
 
 
 class NamespaceTaken(CeleryTWError):
