@@ -98,7 +98,11 @@ local function advance(e)
     return
   end
   local fired = #e.commands > 0
-  redis.call('HSET', e.key, 'mark', e.slot, 'count', e.count + (fired and 1 or 0), 'fired', fired and now_text or '')
+  if fired then
+    redis.call('HSET', e.key, 'mark', e.slot, 'count', e.count + 1, 'fired', now_text)
+  else
+    redis.call('HSET', e.key, 'mark', e.slot)
+  end
   if e.next_due == '' then redis.call('ZREM', due, e.id) else redis.call('ZADD', due, e.next_due, e.id) end
   if fired and history_size > 0 then
     redis.call('LPUSH', e.history, e.slot .. ' ' .. now_text .. ' 0')

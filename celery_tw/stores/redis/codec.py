@@ -1,0 +1,184 @@
+"""Codec: how definitions, skipped ranges and one-time tasks are written in Redis.
+
+A definition is JSON with a schema version; fields that this version does not know are kept by whoever rewrites it, and a *newer* schema
+is told apart from a broken record, because the right answers differ: an older process steps back, a broken record goes to quarantine.
+Values that JSON has no word for (datetimes, UUIDs, decimals) are written by kombu's encoder, as in Celery's own messages; nothing stored
+is ever imported or unpickled.
+
+A one-time task is one string, eight lines and then its message, which Redis can take apart without parsing JSON (see ``fire_once.lua``).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.utils import json as kombu_json
+
+from celery_tw.core.definition import Definition
+from celery_tw.core.misfire import Misfire, SkippedRange
+from celery_tw.errors import MalformedRecord, NewerSchema
+
+SCHEMA = 1
+_DEFAULTS = Definition(name="", signature={}, schedule={})
+
+
+def encode_definition(definition: Definition) -> bytes:
+    """Return *definition* as canonical JSON: equal definitions give equal bytes.
+
+    Raises `TypeError` or `ValueError` when a value has no JSON form.
+    """
+    record: dict[str, Any] = {
+        "v": SCHEMA,
+        "name": definition.name,
+        "signature": definition.signature,
+        "schedule": definition.schedule,
+        "misfire": definition.misfire.to_spec(),
+        "tolerance_ms": definition.tolerance_ms,
+        "source": definition.source,
+    }
+    for field in ("jitter_ms", "start_ms", "end_ms", "max_runs", "note", "delivery", "local"):
+        value = getattr(definition, field)
+        if value != getattr(_DEFAULTS, field):
+            record[field] = value
+    return kombu_json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+
+
+def decode_definition(raw: bytes | None) -> Definition:
+    """Return the definition in *raw*; raises `MalformedRecord` or `NewerSchema`."""
+    record = _load_object(raw)
+    _check_schema(record)
+    try:
+        return Definition(
+            name=_text(record, "name"),
+            signature=_mapping(record, "signature"),
+            schedule=_mapping(record, "schedule"),
+            misfire=Misfire.from_spec(record["misfire"]),
+            tolerance_ms=int(record["tolerance_ms"]),
+            source=record.get("source", "api"),
+            jitter_ms=int(record.get("jitter_ms", 0)),
+            start_ms=record.get("start_ms"),
+            end_ms=record.get("end_ms"),
+            max_runs=record.get("max_runs"),
+            note=record.get("note", ""),
+            delivery=record.get("delivery", "at_least_once"),
+            local=bool(record.get("local", False)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedRecord(f"a definition lacks or misstates a field: {error!r}") from error
+
+
+def _load_object(raw: bytes | None) -> Mapping[str, Any]:
+    if raw is None:
+        raise MalformedRecord("the entry has no definition")
+    try:
+        record = kombu_json.loads(raw)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise MalformedRecord(f"the record is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise MalformedRecord(f"the record is a {type(record).__name__}, not an object")
+    return record
+
+
+def _check_schema(record: Mapping[str, Any]) -> None:
+    version = record.get("v")
+    if not isinstance(version, int):
+        raise MalformedRecord(f"the record has no schema version but {version!r}")
+    if version > SCHEMA:
+        raise NewerSchema(f"the record has schema {version}; this version of celery-tw reads up to {SCHEMA}")
+
+
+def _text(record: Mapping[str, Any], field: str) -> str:
+    value = record[field]
+    if not isinstance(value, str):
+        raise MalformedRecord(f"{field} is a {type(value).__name__}, not text")
+    return value
+
+
+def _mapping(record: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    value = record[field]
+    if not isinstance(value, dict):
+        raise MalformedRecord(f"{field} is a {type(value).__name__}, not an object")
+    return value
+
+
+def encode_skip(skipped: SkippedRange) -> str:
+    """Return a skipped range as JSON."""
+    record = {
+        "from_ms": skipped.from_ms,
+        "to_ms": skipped.to_ms,
+        "count": skipped.count,
+        "at_least": skipped.at_least,
+        "reason": skipped.reason,
+    }
+    return json.dumps(record, separators=(",", ":"))
+
+
+def decode_skip(raw: bytes) -> SkippedRange:
+    """Return the skipped range in *raw*; raises `MalformedRecord`."""
+    record = _load_object(raw)
+    try:
+        return SkippedRange(
+            from_ms=int(record["from_ms"]),
+            to_ms=int(record["to_ms"]),
+            count=int(record["count"]),
+            reason=str(record["reason"]),
+            at_least=bool(record.get("at_least", False)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedRecord(f"a skipped range lacks or misstates a field: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneTime:
+    """A one-time task as stored: its ready message, and what is needed to find, judge and show it.
+
+    *message* is the broker's own form of it and goes to the list *queue_key* unchanged, as long as the broker's *fingerprint* is the
+    same. Later than *last_ms* it is skipped instead. *extra* is plain JSON for people (note, policy, digest of the definition).
+    """
+
+    mid: str
+    name: str
+    stored_ms: int
+    last_ms: int | None
+    fingerprint: str
+    queue_key: str
+    extra: Mapping[str, Any]
+    message: bytes
+
+    def pack(self) -> bytes:
+        """Return the record that ``put_once.lua`` stores."""
+        head = (
+            "1",
+            self.mid,
+            str(self.stored_ms),
+            "" if self.last_ms is None else str(self.last_ms),
+            self.name,
+            self.fingerprint,
+            self.queue_key,
+            json.dumps(self.extra, sort_keys=True, separators=(",", ":")),
+        )
+        return "\n".join(head).encode() + b"\n" + self.message
+
+
+def unpack_one_time(raw: bytes) -> OneTime:
+    """Return the one-time task in *raw*; raises `MalformedRecord` or `NewerSchema`."""
+    parts = raw.split(b"\n", 8)
+    if len(parts) != 9 or not parts[0].isdigit():
+        raise MalformedRecord(f"a one-time task of {len(raw)} bytes does not have the nine parts expected")
+    if int(parts[0]) > SCHEMA:
+        raise NewerSchema(f"a one-time task has schema {int(parts[0])}; this version of celery-tw reads up to {SCHEMA}")
+    try:
+        _, mid, stored, last, name, fingerprint, queue_key, extra = (part.decode() for part in parts[:8])
+        return OneTime(
+            mid=mid,
+            name=name,
+            stored_ms=int(stored),
+            last_ms=int(last) if last else None,
+            fingerprint=fingerprint,
+            queue_key=queue_key,
+            extra=json.loads(extra),
+            message=parts[8],
+        )
+    except ValueError as error:
+        raise MalformedRecord(f"a one-time task cannot be read: {error}") from error
