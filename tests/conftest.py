@@ -1,0 +1,65 @@
+"""Fixtures: one real server for the whole run, emptied before each test that uses it, and apps on it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from celery_tw.embedded import EmbeddedServer, find_server
+from celery_tw.errors import ServerUnavailable
+from tests.requirements import require
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedServer]:
+    """The server of this test run, with the append-only file on; a test that breaks a server starts its own."""
+    require("redis", missing=_why_no_server())
+    with EmbeddedServer.start() as server:
+        yield server
+
+
+def _why_no_server() -> str | None:
+    try:
+        find_server()
+    except ServerUnavailable as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture
+def redis_client(redis_server: EmbeddedServer) -> Iterator[redis.Redis]:
+    """A client of an empty server; replies are bytes."""
+    with redis_server.client() as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedServer, redis_client: redis.Redis) -> str:
+    """The URL of an empty server."""
+    return redis_server.url
+
+
+@pytest.fixture
+def make_app(redis_url: str) -> Iterator[Callable[..., Celery]]:
+    """Make Celery apps on the empty server: ``make_app("shop", tw_fire_tolerance=2)``; they are closed after the test."""
+    apps: list[Celery] = []
+
+    def make(name: str | None = "shop", **settings: Any) -> Celery:
+        app = Celery(name, broker=redis_url, backend=redis_url, set_as_current=False)
+        app.conf.update(settings)
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        _close(app)
+
+
+def _close(app: Celery) -> None:
+    if "backend" in app.__dict__ or getattr(app._local, "backend", None) is not None:
+        app.backend.result_consumer.stop()
+        app.backend.client.close()
+    app.close()
