@@ -145,7 +145,8 @@ class Timetable:
         keys: list[str | bytes] = [*self._writing_keys(), self.keys.schema]
         args: list[Argument] = [len(writes), SCHEMA, "" if process_start_ms is None else process_start_ms, NEWS_KEPT]
         for write in writes:
-            keys += (self.keys.entry(write.entry_id), self.keys.tombstone(write.name), self.keys.skips(write.entry_id))
+            shard, entry_id = self.keys, write.entry_id
+            keys += (shard.entry(entry_id), shard.tombstone(write.name), shard.skips(entry_id), shard.history(entry_id))
             args += (
                 write.name,
                 write.entry_id,
@@ -195,7 +196,7 @@ class Timetable:
         """Remove an entry; return removed, gone, static or older."""
         shard = self.keys
         keys: list[str | bytes] = [shard.due, shard.names, shard.static, shard.held, shard.news, shard.news_seq]
-        keys += (shard.entry(entry_id), shard.tombstone(name))
+        keys += (shard.entry(entry_id), shard.tombstone(name), shard.history(entry_id), shard.skips(entry_id))
         kind = "once" if is_one_time(entry_id) else "recurring"
         start = "" if process_start_ms is None else process_start_ms
         reply = script("remove").run(self.client, keys, [name, entry_id, kind, start, TOMBSTONE_MS, NEWS_KEPT])

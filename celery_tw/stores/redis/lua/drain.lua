@@ -1,5 +1,5 @@
 -- DRAIN: hand the next slots of one backlog to the broker.
--- KEYS  1 leader  2 backlogs  3 backlog  4 entry  5 history; then the queue keys
+-- KEYS  1 leader  2 backlogs  3 backlog  4 entry  5 history; then the queue keys (counted from 0)
 -- ARGV  1 epoch  2 lease ms  3 history size  4 backlog member  5 slot expected next  6 slot next after these ('' = drained)
 --       7 slots left after these  8 ms of the next attempt  9 number of slots, then the slots
 --       then the number of commands, and per command: operation, queue index, payload

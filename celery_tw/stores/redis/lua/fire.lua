@@ -1,6 +1,6 @@
 -- FIRE: hand slots of recurring entries to the broker, and in the same step record that they are decided.
 -- KEYS  1 leader  2 due  3 backlogs  4 names; then per entry: entry, history, [skips], [backlog]; then the queue keys
--- ARGV  1 epoch  2 lease ms  3 history size  4 number of entries  5 index of the first queue key  6 skips kept ms; then per entry
+-- ARGV  1 epoch  2 lease ms  3 history size  4 number of entries  5 index in KEYS of the first queue key  6 skips kept ms; then per entry
 --       id, due ms, version, slot ms, next due ms ('' = none), name to drop ('' = keep the entry),
 --       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
 --       number of commands, and per command: operation, queue index, payload
@@ -114,6 +114,7 @@ local function record_missed(e)
   if e.skip ~= '' then
     redis.call('ZADD', e.skips, e.skip_to, e.skip)
     redis.call('ZREMRANGEBYSCORE', e.skips, '-inf', string.format('%.0f', now - skips_kept))
+    redis.call('PEXPIRE', e.skips, skips_kept)
   end
   if e.backlog ~= '' then
     redis.call('HSET', e.backlog_key, unpack(e.range))

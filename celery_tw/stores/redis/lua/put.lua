@@ -1,5 +1,5 @@
 -- PUT: store new or changed recurring entries.
--- KEYS  1 due  2 names  3 static  4 news  5 news-seq  6 schema; then per entry: entry, tombstone, skips
+-- KEYS  1 due  2 names  3 static  4 news  5 news-seq  6 schema; then per entry: entry, tombstone, skips, history
 -- ARGV  1 number of entries  2 schema version  3 start ms of the writing process ('' = not a settings entry)  4 news kept; then per entry
 --       name, id, version expected ('' = none stored), definition JSON, mark ms, due ms ('' = none), skip ('' | JSON), its end ms
 -- reply {now ms, status per entry}: 'put' | 'raced' (somebody else wrote: read again) | 'older' (a newer process owns it)
@@ -21,7 +21,7 @@ end
 
 local statuses, changed = {now_text}, {}
 for i = 1, entries do
-  local entry, tombstone, skips = KEYS[4 + 3 * i], KEYS[5 + 3 * i], KEYS[6 + 3 * i]
+  local entry, tombstone, skips, history = KEYS[3 + 4 * i], KEYS[4 + 4 * i], KEYS[5 + 4 * i], KEYS[6 + 4 * i]
   local at = 4 + 8 * (i - 1)
   local name, id, version, definition, mark, due_ms, skip, skip_to =
     ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
@@ -34,9 +34,11 @@ for i = 1, entries do
   else
     if not holder then redis.call('HSET', names, name, id) end
     redis.call('HSET', entry, 'def', definition, 'ver', (tonumber(version) or 0) + 1, 'mark', mark)
-    redis.call('HDEL', entry, 'removed')
-    redis.call('PERSIST', entry)
-    redis.call('DEL', tombstone)
+    if version ~= '' and redis.call('HDEL', entry, 'removed') == 1 then
+      redis.call('PERSIST', entry)
+      redis.call('PERSIST', history)
+      redis.call('DEL', tombstone)
+    end
     if due_ms == '' then redis.call('ZREM', due, id) else redis.call('ZADD', due, due_ms, id) end
     if start ~= '' then redis.call('HSET', static, name, start) else redis.call('HDEL', static, name) end
     if skip ~= '' then redis.call('ZADD', skips, skip_to, skip) end

@@ -1,0 +1,28 @@
+"""Command: one thing a fire asks of the broker, in Redis's own words.
+
+A plain message is one ``lpush`` of its envelope onto its queue's list. A fanout exchange is a ``publish``; a queue that expires adds a
+``pexpire``. A canvas may ask for several of them: they belong together and are carried out in one script or not at all.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Operation = Literal["lpush", "publish", "pexpire"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An *operation* on a Redis *key*."""
+
+    operation: Operation
+    key: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """One slot about to be handed to the broker: what makes its message this slot's and no other's."""
+
+    fire_id: str
+    slot_ms: int
+    entry_name: str

@@ -1,0 +1,177 @@
+"""Dispatching: the leader's verbs on the timetable. Each carries its epoch and is refused when another term leads."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import redis
+
+from celery_tw.core.command import Command
+from celery_tw.core.misfire import MissedRange, SkippedRange
+from celery_tw.errors import MalformedRecord
+from celery_tw.stores.redis.codec import encode_skip
+from celery_tw.stores.redis.keys import FIRED_KEPT_MS, SKIPS_KEPT_MS, Keys
+from celery_tw.stores.redis.scripts import Argument, script, translated_errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotWrite:
+    """One entry's decided slot: compared by *due_ms* and *version*, fired by *commands* (none: decided without a fire).
+
+    *drop_name* takes the entry off the timetable altogether. *backlog* is a range to be drained later, with its fresh number.
+    """
+
+    entry_id: int
+    due_ms: int
+    version: int
+    slot_ms: int
+    next_due_ms: int | None
+    commands: Sequence[Command] = ()
+    skipped: SkippedRange | None = None
+    backlog: tuple[int, MissedRange] | None = None
+    drop_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """An open backlog of one entry: slots up to *to_ms*, the next of which is *next_ms*."""
+
+    member: str
+    entry_id: int
+    to_ms: int
+    next_ms: int
+    left: int
+    rate: float | None
+    generation: int
+
+
+@dataclass(slots=True)
+class _Call:
+    """Keys and arguments of one script call; queue keys come last and are counted from *first_queue*."""
+
+    keys: list[str | bytes]
+    args: list[Argument]
+    queues: dict[bytes, int] = field(default_factory=dict)
+
+    def add_commands(self, commands: Sequence[Command]) -> None:
+        self.args.append(len(commands))
+        for command in commands:
+            index = self.queues.setdefault(command.key, len(self.queues))
+            self.args += (command.operation, index, command.payload)
+
+
+class Dispatching:
+    """The leader's hands on one shard."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, *, lease_ms: int, history_size: int) -> None:
+        self.client = client
+        self.keys = keys
+        self.lease_ms = lease_ms
+        self.history_size = history_size
+
+    def page(self, *, cursor_ms: int, cursor_member: str, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return up to *limit* pairs of due ms and member after the cursor and not after *until_ms*."""
+        flat = script("page").run(self.client, [self.keys.due], [cursor_ms, cursor_member, until_ms, limit])
+        return _pairs(flat)
+
+    def poll(self, *, now_ms: int, limit: int, backlogs: int) -> tuple[list[tuple[int, bytes]], list[bytes]]:
+        """Return the oldest pairs of due ms and member at or before *now_ms*, and the backlogs whose turn it is."""
+        due, open_backlogs = script("poll").run(self.client, [self.keys.due, self.keys.backlogs], [now_ms, limit, backlogs])
+        return _pairs(due), open_backlogs
+
+    def fire(self, epoch: int, writes: Sequence[SlotWrite]) -> tuple[int, list[str]]:
+        """Carry out decided slots; return Redis time and a status each: fired, moved, early or refused with the reason."""
+        shard = self.keys
+        call = _Call([shard.leader, shard.due, shard.backlogs, shard.names], [])
+        for write in writes:
+            self._add_write(call, write)
+        head: list[Argument] = [epoch, self.lease_ms, self.history_size, len(writes), len(call.keys) + 1, SKIPS_KEPT_MS]
+        return _statuses(script("fire").run(self.client, [*call.keys, *call.queues], head + call.args))
+
+    def _add_write(self, call: _Call, write: SlotWrite) -> None:
+        shard, entry_id = self.keys, write.entry_id
+        call.keys += (shard.entry(entry_id), shard.history(entry_id))
+        next_due: Argument = "" if write.next_due_ms is None else write.next_due_ms
+        call.args += (entry_id, write.due_ms, write.version, write.slot_ms, next_due, write.drop_name)
+        if write.skipped is None:
+            call.args.append("")
+        else:
+            call.keys.append(shard.skips(entry_id))
+            call.args += (encode_skip(write.skipped), write.skipped.to_ms)
+        if write.backlog is None:
+            call.args.append("")
+        else:
+            number, missed = write.backlog
+            member = f"{entry_id}:{number}"
+            call.keys.append(shard.backlog(member))
+            call.args += (member, missed.from_ms, missed.to_ms, missed.next_ms, missed.left, repr(missed.rate))
+        call.add_commands(write.commands)
+
+    def fire_once(
+        self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]
+    ) -> tuple[int, list[str]]:
+        """Fire one-time tasks, given as due ms and id; return Redis time and a status each, as ``fire_once.lua`` names them."""
+        shard = self.keys
+        keys: list[str | bytes] = [shard.leader, shard.due, shard.names, shard.fired, shard.skips(0)]
+        args: list[Argument] = [epoch, self.lease_ms, len(pairs), fingerprint, FIRED_KEPT_MS, SKIPS_KEPT_MS]
+        for due_ms, entry_id in pairs:
+            keys.append(shard.entry(entry_id))
+            args += (entry_id, due_ms)
+        keys += queue_keys
+        return _statuses(script("fire_once").run(self.client, keys, args))
+
+    def read_backlog(self, member: str) -> Backlog | None:
+        """Return an open backlog, or None when it is gone; raises `MalformedRecord`."""
+        with translated_errors("HGETALL"):
+            stored = self.client.hgetall(self.keys.backlog(member))
+        if not stored:
+            return None
+        try:
+            rate = stored.get(b"rate")
+            return Backlog(
+                member=member,
+                entry_id=int(member.partition(":")[0]),
+                to_ms=int(stored[b"to"]),
+                next_ms=int(stored[b"next"]),
+                left=int(stored[b"left"]),
+                rate=float(rate) if rate else None,
+                generation=int(stored.get(b"generation", 0)),
+            )
+        except (KeyError, ValueError) as error:
+            raise MalformedRecord(f"the backlog {member} lacks or misstates a field: {error!r}") from error
+
+    def drain(
+        self,
+        epoch: int,
+        backlog: Backlog,
+        *,
+        slots_ms: Sequence[int],
+        commands: Sequence[Command],
+        next_ms: int | None,
+        left: int,
+        again_ms: int,
+    ) -> str:
+        """Fire the next slots of a backlog; return fired, moved, removed or refused with the reason."""
+        shard, member = self.keys, backlog.member
+        call = _Call(
+            [shard.leader, shard.backlogs, shard.backlog(member), shard.entry(backlog.entry_id), shard.history(backlog.entry_id)],
+            [epoch, self.lease_ms, self.history_size, member, backlog.next_ms],
+        )
+        call.args += ("" if next_ms is None else next_ms, left, again_ms, len(slots_ms), *slots_ms)
+        call.add_commands(commands)
+        _, statuses = _statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
+        return statuses[0]
+
+    def quarantine(self, epoch: int, member: str, reason: str, *, backlog: bool = False) -> None:
+        """Set an unreadable entry or backlog aside, with the reason."""
+        shard = self.keys
+        keys: list[str | bytes] = [shard.leader, shard.due, shard.bad, shard.backlogs]
+        script("quarantine").run(self.client, keys, [epoch, "backlog" if backlog else "entry", member, json.dumps({"reason": reason})])
+
+
+def _pairs(flat: list[bytes]) -> list[tuple[int, bytes]]:
+    return [(int(score), member) for member, score in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def _statuses(reply: list[bytes]) -> tuple[int, list[str]]:
+    return int(reply[0]), [status.decode() for status in reply[1:]]
