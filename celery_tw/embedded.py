@@ -38,6 +38,8 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from celery_tw.errors import ServerUnavailable
 
@@ -137,9 +139,7 @@ class EmbeddedServer:
     _pid: int = 0
 
     @classmethod
-    def start(
-        cls, *, data_dir: Path | str | None = None, appendonly: bool = True, port: int = 0, config: Iterable[str] = ()
-    ) -> Self:
+    def start(cls, *, data_dir: Path | str | None = None, appendonly: bool = True, port: int = 0, config: Iterable[str] = ()) -> Self:
         """Start a server and return it once it answers.
 
         *data_dir* keeps the data after the end (default: in the temporary folder, gone with it). *port* also opens that TCP port on
@@ -204,20 +204,20 @@ class EmbeddedServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.stop()
 
     def _launch(self) -> None:
-        command = [sys.executable, "-I", "-S", GUARD, str(self._owner_pid), self._place.folder, self.binary, self._place.config]
-        with self._place.log.open("ab") as log:
+        place = self._place
+        server = (str(self.binary), str(place.config))
+        command = [sys.executable, "-I", "-S", str(GUARD), str(self._owner_pid), str(place.folder), *server]
+        with place.log.open("ab") as log:
             self._guard = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                pass_fds=self._place.locks,
+                pass_fds=place.locks,
                 start_new_session=True,  # Ctrl-C is for the owner, which then ends the server in its own order
             )
         assert self._guard.stdout is not None
@@ -225,15 +225,13 @@ class EmbeddedServer:
         self._wait_until_it_answers(self._guard)
 
     def _wait_until_it_answers(self, guard: "subprocess.Popen[bytes]") -> None:
-        with self.client() as client:
+        with self.client(retry=Retry(NoBackoff(), 0)) as client:
             for _ in range(int(START_TIMEOUT_S / PING_EVERY_S)):
                 if _answers(client):
                     return
                 if _ended_within(guard, PING_EVERY_S):
                     raise ServerUnavailable(f"{self.binary} ended with code {guard.returncode}:\n{self._place.log_tail()}")
-        raise ServerUnavailable(
-            f"{self.binary} did not answer PING within {START_TIMEOUT_S:g} s:\n{self._place.log_tail()}"
-        )
+        raise ServerUnavailable(f"{self.binary} did not answer PING within {START_TIMEOUT_S:g} s:\n{self._place.log_tail()}")
 
     def _end(self, how: signal.Signals) -> None:
         guard, self._guard = self._guard, None

@@ -109,9 +109,7 @@ def test_a_server_that_does_not_come_up_is_an_error_with_its_last_words():
 
 def test_further_configuration_lines_reach_the_server():
     with EmbeddedServer.start(config=["maxmemory 10mb"]) as running, running.client() as client:
-        assert client.config_get("maxmemory") == {b"maxmemory": b"10485760"} or client.config_get("maxmemory") == {
-            "maxmemory": "10485760"
-        }
+        assert client.config_get("maxmemory") == {b"maxmemory": b"10485760"} or client.config_get("maxmemory") == {"maxmemory": "10485760"}
 
 
 @pytest.mark.parametrize("how", ["plain", "forking"])
