@@ -7,7 +7,6 @@ for safety.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,6 +59,3 @@ class RedisTime:
         if self._sample is None:
             return self.clock.wall_ms()
         return self._sample.redis_ms + self.clock.boot_ms() - self._sample.boot_ms
-
-
-Now = Callable[[], int]

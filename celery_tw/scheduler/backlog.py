@@ -1,0 +1,119 @@
+"""Backlogs: fire past slots, oldest first, at their rate, when nothing live waits.
+
+A backlog is a range of one entry's slots, opened by a missed outage (generation 0, the slots' own fire ids) or by hand (``backfill``, a
+generation of its own, so that the messages are new ones). Two rates bound it: its own, and ``tw_catch_up_rate`` for all backlogs of one
+queue together, so that the past never floods a queue.
+"""
+
+import logging
+from collections.abc import Callable
+
+from celery_tw.core.command import Command, Fire
+from celery_tw.core.identity import FireIds
+from celery_tw.core.recurrence import slots_between
+from celery_tw.errors import CeleryTWError, MalformedRecord
+from celery_tw.events import entry_quarantined
+from celery_tw.scheduler.entries import Entries, Known
+from celery_tw.scheduler.gauges import Gauges
+from celery_tw.stores.redis.dispatching import Backlog, Dispatching
+
+logger = logging.getLogger(__name__)
+
+SLOTS_A_CALL = 50
+TURNS_A_SECOND = 10
+UNABLE_WAIT_MS = 5000
+
+
+class Allowance:
+    """A token bucket per queue: *rate* slots a second, at most a second's worth saved up."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._levels: dict[bytes, tuple[float, int]] = {}
+
+    def left(self, queue: bytes, now_ms: int) -> int:
+        """Return how many slots may go to *queue* now."""
+        level, since_ms = self._levels.get(queue, (self.rate, now_ms))
+        level = min(max(self.rate, 1.0), level + self.rate * max(0, now_ms - since_ms) / 1000)
+        self._levels[queue] = (level, now_ms)
+        return int(level)
+
+    def spend(self, queue: bytes, count: int) -> None:
+        """Take *count* slots off *queue*'s allowance."""
+        level, since_ms = self._levels.get(queue, (self.rate, 0))
+        self._levels[queue] = (level - count, since_ms)
+
+
+class Backlogs:
+    """Drains open backlogs under a term's epoch."""
+
+    def __init__(self, *, dispatching: Dispatching, entries: Entries, fire_ids: FireIds, gauges: Gauges, catch_up_rate: float) -> None:
+        self.dispatching = dispatching
+        self.entries = entries
+        self.fire_ids = fire_ids
+        self.gauges = gauges
+        self.allowance = Allowance(catch_up_rate)
+
+    def drain(self, epoch: int, members: list[bytes], now_ms: int, *, go_on: Callable[[], bool]) -> None:
+        """Give each backlog of *members* its turn, until *go_on* says that something live waits."""
+        for member in members:
+            if not go_on():
+                return
+            self._take_turn(epoch, member.decode(errors="replace"), now_ms)
+
+    def _take_turn(self, epoch: int, member: str, now_ms: int) -> None:
+        try:
+            backlog = self.dispatching.read_backlog(member)
+        except MalformedRecord as error:
+            backlog = None
+            logger.error("backlog %s is in quarantine: %s", member, error)
+            entry_quarantined.send(sender=self, entry_id=member, reason=str(error))
+        if backlog is None:
+            self.dispatching.quarantine(epoch, member, "the backlog is gone or cannot be read", backlog=True)
+            return
+        self.entries.load([backlog.entry_id])
+        known = self.entries.get(backlog.entry_id)
+        if known is None:
+            self._wait(epoch, backlog, now_ms + UNABLE_WAIT_MS)
+        else:
+            self._fire_slots(epoch, backlog, known, now_ms)
+
+    def _wait(self, epoch: int, backlog: Backlog, again_ms: int) -> None:
+        self.dispatching.drain(epoch, backlog, slots_ms=[], commands=[], next_ms=backlog.next_ms, left=backlog.left, again_ms=again_ms)
+
+    def _fire_slots(self, epoch: int, backlog: Backlog, known: Known, now_ms: int) -> None:
+        rate = backlog.rate or self.allowance.rate
+        wanted = min(backlog.left, SLOTS_A_CALL, max(1, int(rate / TURNS_A_SECOND)))
+        try:
+            queue = self._render(backlog, known, backlog.next_ms)[0].key
+            slots_ms = self._slots(backlog, known, min(wanted, self.allowance.left(queue, now_ms)))
+            commands = [command for slot_ms in slots_ms for command in self._render(backlog, known, slot_ms)]
+        except CeleryTWError as error:
+            logger.error("the backlog of %s waits: %s", known.definition.name, error)
+            self._wait(epoch, backlog, now_ms + UNABLE_WAIT_MS)
+            return
+        again_ms = now_ms + max(1000 // TURNS_A_SECOND, int(1000 * len(slots_ms) / rate))
+        left = backlog.left - len(slots_ms)
+        following = self._following(backlog, known, slots_ms) if left > 0 else None
+        status = self.dispatching.drain(
+            epoch, backlog, slots_ms=slots_ms, commands=commands, next_ms=following, left=left, again_ms=again_ms
+        )
+        if status == "fired":
+            self.allowance.spend(queue, len(slots_ms))
+            self.gauges.fired += len(slots_ms)
+            self.entries.forget(backlog.entry_id)
+        elif status.startswith("refused"):
+            logger.error("the backlog of %s waits: %s", known.definition.name, status)
+
+    def _slots(self, backlog: Backlog, known: Known, count: int) -> list[int]:
+        return slots_between(known.recurrence, backlog.next_ms - 1, backlog.to_ms, limit=count) if count > 0 else []
+
+    def _following(self, backlog: Backlog, known: Known, slots_ms: list[int]) -> int | None:
+        if not slots_ms:
+            return backlog.next_ms
+        following = known.recurrence.next_after(slots_ms[-1])
+        return following if following is not None and following <= backlog.to_ms else None
+
+    def _render(self, backlog: Backlog, known: Known, slot_ms: int) -> list[Command]:
+        fire_id = self.fire_ids.fire_id(known.entry_id, slot_ms, backlog.generation)
+        return known.rendering.commands(Fire(fire_id, slot_ms, known.definition.name))

@@ -1,0 +1,109 @@
+"""Entries: the recurring entries that the leader has read and prepared.
+
+A cache, bounded and never trusted: FIRE compares the version it was decided on. An entry that has changed is forgotten when the news of
+it come, or at the latest when FIRE refuses.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from celery_tw.core.definition import Definition
+from celery_tw.core.recurrence import Recurrence
+from celery_tw.errors import CeleryTWError, InvalidSchedule, MalformedRecord, NewerSchema
+from celery_tw.scheduler.ports import Rendering, Workshop
+from celery_tw.stores.redis.codec import decode_definition
+from celery_tw.stores.redis.timetable import Stored, Timetable
+
+logger = logging.getLogger(__name__)
+
+KEPT = 200_000
+
+
+@dataclass(slots=True)
+class Known:
+    """A recurring entry as this leader last saw it; the leader moves *mark_ms* and *count* along as it fires."""
+
+    entry_id: int
+    definition: Definition
+    recurrence: Recurrence
+    rendering: Rendering
+    version: int
+    mark_ms: int
+    count: int
+    due_ms: int | None
+
+
+class Entries:
+    """Recurring entries by id.
+
+    *on_unreadable* is told of an entry that can never be fired as it is stored, with the reason; *on_unable* of one that this process
+    cannot fire now (its code lacks what the entry needs).
+    """
+
+    def __init__(
+        self,
+        timetable: Timetable,
+        workshop: Workshop,
+        *,
+        on_unreadable: Callable[[int, str], None],
+        on_unable: Callable[[Stored, str, str], None],
+        on_newer: Callable[[str], None],
+    ) -> None:
+        self.timetable = timetable
+        self.workshop = workshop
+        self.on_unreadable = on_unreadable
+        self.on_unable = on_unable
+        self.on_newer = on_newer
+        self._known: dict[int, Known] = {}
+        self._fingerprint: object = None
+
+    def clear(self) -> None:
+        self._known.clear()
+
+    def forget(self, entry_id: int) -> None:
+        """Drop what is known of an entry; it is read again when needed."""
+        self._known.pop(entry_id, None)
+
+    def get(self, entry_id: int) -> Known | None:
+        return self._known.get(entry_id)
+
+    def drop_outdated(self) -> None:
+        """Forget all prepared messages when routes, serializer, signals or the like have changed."""
+        fingerprint = self.workshop.fingerprint()
+        if fingerprint != self._fingerprint:
+            self._fingerprint = fingerprint
+            self._known.clear()
+
+    def load(self, entry_ids: Iterable[int]) -> None:
+        """Read and prepare those of *entry_ids* that are not known yet."""
+        unknown = [entry_id for entry_id in entry_ids if entry_id not in self._known]
+        if not unknown:
+            return
+        while self._known and len(self._known) + len(unknown) > KEPT:
+            del self._known[next(iter(self._known))]
+        for stored in self.timetable.read(unknown):
+            if stored is not None and not stored.removed and not stored.paused:
+                self._prepare(stored)
+
+    def _prepare(self, stored: Stored) -> None:
+        try:
+            definition = decode_definition(stored.definition)
+            prepared = self.workshop.prepare(definition)
+        except NewerSchema as error:
+            self.on_newer(str(error))
+        except (MalformedRecord, InvalidSchedule) as error:
+            self.on_unreadable(stored.entry_id, str(error))
+        except CeleryTWError as error:
+            self.on_unable(stored, definition.name, str(error))
+        else:
+            self._known[stored.entry_id] = Known(
+                entry_id=stored.entry_id,
+                definition=prepared.definition,
+                recurrence=prepared.recurrence,
+                rendering=prepared.rendering,
+                version=stored.version,
+                mark_ms=stored.mark_ms,
+                count=stored.count,
+                due_ms=stored.due_ms,
+            )

@@ -1,0 +1,49 @@
+"""Ports: what the engine asks of the floor above it, which knows Celery."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from celery_tw.core.command import Command, Fire
+from celery_tw.core.definition import Definition
+from celery_tw.core.recurrence import Recurrence
+
+
+class Rendering(Protocol):
+    """An entry's message, ready but for the slot."""
+
+    def commands(self, fire: Fire) -> list[Command]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A definition brought to life in this process: when it is due, and what it sends."""
+
+    definition: Definition
+    recurrence: Recurrence
+    rendering: Rendering
+
+
+class Workshop(Protocol):
+    """Turns definitions into recurrences and messages."""
+
+    def prepare(self, definition: Definition) -> Prepared:
+        """Raises an error of celery-tw when this process cannot fire the definition."""
+        ...
+
+    def fingerprint(self) -> object:
+        """Return a value that changes when messages prepared earlier are no longer right."""
+        ...
+
+    def broker_fingerprint(self) -> str:
+        """Return the fingerprint of the broker that one-time tasks have to be rendered for."""
+        ...
+
+    def render_again(self, record: bytes) -> bytes:
+        """Return a one-time task's record, rendered for the present broker."""
+        ...
+
+
+class Installer(Protocol):
+    """Writes the settings entries into the timetable when a term begins."""
+
+    def install(self) -> None: ...

@@ -1,0 +1,39 @@
+"""Upcoming: the entries in hand, taken from the wheel a little before they are due, so that their messages are ready in time."""
+
+from heapq import heappop, heappush
+
+
+class Upcoming:
+    """A heap of (wake ms, due ms, id). *Wake* is when to act; *due* is what the timetable says, and what FIRE compares."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, int]] = []
+        self._held: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def __contains__(self, entry_id: int) -> bool:
+        return entry_id in self._held
+
+    def clear(self) -> None:
+        self._heap.clear()
+        self._held.clear()
+
+    def add(self, entry_id: int, due_ms: int, *, wake_ms: int | None = None) -> None:
+        """Hold an entry until *wake_ms*, which is its due ms unless given."""
+        heappush(self._heap, (due_ms if wake_ms is None else wake_ms, due_ms, entry_id))
+        self._held.add(entry_id)
+
+    def next_ms(self) -> int | None:
+        """Return when the first entry has to be acted on, or None."""
+        return self._heap[0][0] if self._heap else None
+
+    def take(self, now_ms: int, *, limit: int) -> list[tuple[int, int]]:
+        """Take up to *limit* pairs of due ms and id whose time has come, earliest first, each id once."""
+        taken: dict[int, int] = {}
+        while self._heap and len(taken) < limit and self._heap[0][0] <= now_ms:
+            _, due_ms, entry_id = heappop(self._heap)
+            self._held.discard(entry_id)
+            taken[entry_id] = max(due_ms, taken.get(entry_id, 0))
+        return [(due_ms, entry_id) for entry_id, due_ms in taken.items()]
