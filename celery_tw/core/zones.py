@@ -32,7 +32,6 @@ END_S = 253_370_764_800
 
 _PROBE_S = 3 * DAY_S
 _BLOCK_S = 366 * DAY_S
-_LAST_PROBE_S = END_S + 360 * DAY_S
 
 
 class Span(NamedTuple):
@@ -80,8 +79,8 @@ def _start(span: Span) -> int:
 
 @lru_cache(maxsize=4096)
 def _block(name: str, index: int) -> tuple[Span, ...]:
-    """Return the spans of one block of 366 days, cut at its ends."""
-    start_s, end_s = index * _BLOCK_S, (index + 1) * _BLOCK_S
+    """Return the spans of one block of 366 days, cut at its ends and at the end of time."""
+    start_s, end_s = index * _BLOCK_S, min((index + 1) * _BLOCK_S, END_S)
     where = zone(name)
     before_s = _offset_s(where, start_s - 1)
     offset_s = _offset_s(where, start_s)
@@ -126,7 +125,7 @@ def _bisect_change(where: ZoneInfo, low_s: int, high_s: int) -> int:
 
 
 def _offset_s(where: ZoneInfo, instant_s: int) -> int:
-    moment = datetime.fromtimestamp(max(FIRST_S, min(instant_s, _LAST_PROBE_S)), where)
+    moment = datetime.fromtimestamp(max(FIRST_S, instant_s), where)
     return (moment.utcoffset() or timedelta()) // timedelta(seconds=1)
 
 
