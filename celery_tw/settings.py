@@ -1,0 +1,283 @@
+"""Settings: the ``tw_*`` keys of the app's configuration, read and checked once.
+
+They stand where all Celery settings stand: ``tw_leader_lease = 5`` in a settings module, ``app.conf.tw_leader_lease = 5``, or
+``CELERY_TW_LEADER_LEASE = 5`` with ``config_from_object(…, namespace="CELERY")``. Below this file every part receives plain values,
+times in whole ms. A key that cannot be honoured is refused, never ignored: an unknown name (with the nearest known one), a setting
+of a part that this version does not have, a spelling that Celery would not read, a dictionary in place of single keys.
+
+===========================  ====================  =====================================================================
+setting                      default               meaning
+===========================  ====================  =====================================================================
+``tw_namespace``             the app's name        tells projects on one Redis apart; part of every key
+``tw_redis_url``             the broker's          where the timetable lives; printed *with its password* by
+                                                   ``celery report`` and ``inspect conf``, which mask by key name only
+``tw_redis_eviction_check``  ``"error"``           what a Redis that may evict keys is met with: error, warn or off
+``tw_leader_lease``          3 s                   a leader silent for this long is replaced
+``tw_shards``                1                     independent timetables; only 1 in this version
+``tw_wheel_levels``          (60, 60, 24, 30)      slots of the wheel: seconds, minutes, hours, days
+``tw_wheel_capacity``        1,000,000             ids that the leader holds in memory; the rest is paged in
+``tw_fire_tolerance``        5 s                   a slot this late is simply fired; a later one is missed
+``tw_max_clock_skew``        5 s                   a forward step of Redis time beyond this holds dispatch
+``tw_misfire``               ``"latest"``          what happens to missed slots: latest, skip, catch_up or a ``Misfire``
+``tw_overlap``               ``"allow"``           only "allow" in this version
+``tw_catch_up_rate``         100 a second          how fast missed slots are fired, per queue
+``tw_history_size``          60                    fires remembered per entry
+``tw_history_max_bytes``     64 MiB                what all histories together may take; beyond it fewer fires are kept
+===========================  ====================  =====================================================================
+
+Reading never changes the configuration: ``app.add_defaults`` would override what the user's own module says.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Any, Protocol, Self
+
+from celery_tw.core.misfire import Misfire
+from celery_tw.errors import ImproperlyConfigured, InvalidEntry
+
+NAMESPACE_PATTERN = re.compile(r"[A-Za-z0-9_.:@/-]{1,100}")
+LONGEST_WAIT_S = 7 * 24 * 3600.0
+
+Reader = Callable[[str, Any], Any]
+
+
+class Configuration(Protocol):
+    """What is asked of ``app.conf``: a value by name, and the names."""
+
+    def get(self, key: str, default: Any = None) -> Any: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one app, checked; see the table above."""
+
+    namespace: str
+    redis_url: str | None = field(default=None, repr=False)
+    redis_eviction_check: str = "error"
+    leader_lease_ms: int = 3000
+    shards: int = 1
+    wheel_levels: tuple[int, int, int, int] = (60, 60, 24, 30)
+    wheel_capacity: int = 1_000_000
+    fire_tolerance_ms: int = 5000
+    max_clock_skew_ms: int = 5000
+    misfire: Misfire = field(default_factory=Misfire.latest)
+    overlap: str = "allow"
+    catch_up_rate: float = 100.0
+    history_size: int = 60
+    history_max_bytes: int = 64 * 1024 * 1024
+
+    @classmethod
+    def read(cls, conf: Configuration, *, app_name: str | None) -> Self:
+        """Return the settings in *conf* (``app.conf``); *app_name* is ``app.main``, the default namespace.
+
+        Raises ImproperlyConfigured, naming the setting, what was expected and what came.
+        """
+        namespace = _namespace(conf.get("tw_namespace"), app_name=app_name)
+        _refuse_unusable_keys(conf)
+        given = {row.attribute: row.read(key, conf.get(key)) for key, row in _ROWS.items() if conf.get(key) is not None}
+        return cls(namespace=namespace, **given)
+
+
+def _namespace(value: Any, *, app_name: str | None) -> str:
+    if value is None:
+        value = app_name
+        if value in (None, "", "__main__"):
+            raise ImproperlyConfigured(
+                "tw_namespace is needed because this app has no name of its own: expected Celery('shop', …), or "
+                f"tw_namespace = 'shop' in its settings, got the app name {app_name!r}"
+            )
+    if not isinstance(value, str) or not NAMESPACE_PATTERN.fullmatch(value):
+        raise _wrong("tw_namespace", "1 to 100 letters, digits or any of _ . : @ / -", value)
+    return value
+
+
+def _wrong(key: str, expected: str, value: Any) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{key}: expected {expected}, got {value!r}")
+
+
+def seconds(low: float, high: float) -> Reader:
+    """Read seconds, or a timedelta, as whole ms."""
+
+    def read(key: str, value: Any) -> int:
+        number = value.total_seconds() if isinstance(value, timedelta) else value
+        if not _is_number(number) or not low <= number <= high:
+            raise _wrong(key, f"seconds from {low:g} to {high:g}", value)
+        return round(number * 1000)
+
+    return read
+
+
+def whole(low: int, high: int) -> Reader:
+    """Read a whole number."""
+
+    def read(key: str, value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise _wrong(key, f"a whole number from {low} to {high}", value)
+        return value
+
+    return read
+
+
+def rate(low: float, high: float) -> Reader:
+    """Read a number per second."""
+
+    def read(key: str, value: Any) -> float:
+        if not _is_number(value) or not low <= value <= high:
+            raise _wrong(key, f"a number per second from {low:g} to {high:g}", value)
+        return float(value)
+
+    return read
+
+
+def one_of(*allowed: Any) -> Reader:
+    """Read one of a few values."""
+
+    def read(key: str, value: Any) -> Any:
+        if value not in allowed:
+            raise _wrong(key, f"one of {', '.join(map(repr, allowed))}", value)
+        return value
+
+    return read
+
+
+def only_for_now(allowed: Any, *later: str) -> Reader:
+    """Read the one value that this version has; the others are named as not yet available."""
+
+    def read(key: str, value: Any) -> Any:
+        if value != allowed or isinstance(value, bool):
+            known = f"{value!r} is not available in this version" if _names_later(value, later) else f"got {value!r}"
+            raise ImproperlyConfigured(f"{key}: expected {allowed!r}, {known}")
+        return value
+
+    return read
+
+
+def _names_later(value: Any, later: Iterable[str]) -> bool:
+    return value in later or (isinstance(value, int) and not isinstance(value, bool) and value > 1)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _url(key: str, value: Any) -> str:
+    if not isinstance(value, str) or "://" not in value:
+        came = "a string without '://'" if isinstance(value, str) else type(value).__name__
+        raise ImproperlyConfigured(f"{key}: expected a URL such as 'redis://host:6379/0', got {came}")
+    return value
+
+
+def _wheel_levels(key: str, value: Any) -> tuple[int, ...]:
+    levels = tuple(value) if isinstance(value, tuple | list) else ()
+    if len(levels) != 4 or not all(isinstance(level, int) and level in range(2, 1001) for level in levels):
+        raise _wrong(key, "four whole numbers from 2 to 1000 (seconds, minutes, hours, days)", value)
+    return levels
+
+
+def _misfire(key: str, value: Any) -> Misfire:
+    try:
+        return Misfire.parse(value)
+    except InvalidEntry:
+        raise _wrong(key, "'latest', 'skip', 'catch_up' or a Misfire", value) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    attribute: str
+    read: Reader
+
+
+_ROWS: Mapping[str, _Row] = {
+    "tw_redis_url": _Row("redis_url", _url),
+    "tw_redis_eviction_check": _Row("redis_eviction_check", one_of("error", "warn", "off")),
+    "tw_leader_lease": _Row("leader_lease_ms", seconds(0.5, 300)),
+    "tw_shards": _Row("shards", only_for_now(1)),
+    "tw_wheel_levels": _Row("wheel_levels", _wheel_levels),
+    "tw_wheel_capacity": _Row("wheel_capacity", whole(1, 50_000_000)),
+    "tw_fire_tolerance": _Row("fire_tolerance_ms", seconds(0, LONGEST_WAIT_S)),
+    "tw_max_clock_skew": _Row("max_clock_skew_ms", seconds(0.1, LONGEST_WAIT_S)),
+    "tw_misfire": _Row("misfire", _misfire),
+    "tw_overlap": _Row("overlap", only_for_now("allow", "skip", "buffer_one", "cancel_previous")),
+    "tw_catch_up_rate": _Row("catch_up_rate", rate(0.001, 100_000)),
+    "tw_history_size": _Row("history_size", whole(0, 10_000)),
+    "tw_history_max_bytes": _Row("history_max_bytes", whole(0, 1 << 40)),
+}
+
+KNOWN = ("tw_namespace", *_ROWS)
+
+#: Settings of parts that this version does not have. They are refused, so that nobody relies on them.
+LATER = (
+    "tw_database_url",
+    "tw_defer_eta",
+    "tw_defer_min_delay",
+    "tw_leaderless_grace",
+    "tw_lock_timeout",
+    "tw_lock_extend_interval",
+    "tw_heartbeat_interval",
+    "tw_heartbeat_timeout",
+    "tw_checkpoint_interval",
+    "tw_checkpoint_expires",
+    "tw_checkpoint_max_bytes",
+    "tw_max_reassignments",
+    "tw_run_expires",
+    "tw_long_queue",
+    "tw_fair_queues",
+    "tw_lane_shares",
+    "tw_aging_low_to_medium",
+    "tw_aging_medium_to_high",
+    "tw_starvation_alert",
+    "tw_dlq",
+    "tw_dlq_expires",
+    "tw_dlq_max_bytes",
+)
+
+
+def _refuse_unusable_keys(conf: Configuration) -> None:
+    """Raise for the first key that looks like a setting of ours and cannot be honoured."""
+    prefix = str(getattr(conf, "prefix", None) or "")
+    for written in sorted({str(key) for key in conf}):
+        name = _bare(written, prefix=prefix)
+        if name == "tw" and isinstance(conf.get(written), Mapping):
+            raise ImproperlyConfigured(f"{written}: expected one setting for each value, such as tw_leader_lease, got a dictionary")
+        if not name.startswith("tw_"):
+            continue
+        if written in (name, _as_read(name, prefix=prefix)):
+            _refuse_unknown(name, written=written)
+        elif _is_meant(name, written=written):
+            raise ImproperlyConfigured(
+                f"{written} is not read under that name: expected {_as_read(name, prefix=prefix)}"
+                f"{'' if prefix else ', or CELERY_' + name.upper() + ' with config_from_object(…, namespace=' + repr('CELERY') + ')'}"
+            )
+
+
+def _bare(written: str, *, prefix: str) -> str:
+    """Return the name without a namespace and in lower case: ``CELERY_TW_SHARDS`` is ``tw_shards``."""
+    return written.lower().removeprefix(prefix.lower()).removeprefix("celery_")
+
+
+def _as_read(name: str, *, prefix: str) -> str:
+    """Return how Celery reads *name* from a settings object with that prefix, in the case of the prefix."""
+    return prefix + (name.upper() if prefix.isupper() else name)
+
+
+def _refuse_unknown(name: str, *, written: str) -> None:
+    if name in KNOWN:
+        return
+    if name in LATER:
+        raise ImproperlyConfigured(f"{written} is not available in this version of celery-tw: remove it")
+    raise ImproperlyConfigured(f"{written} is not a setting of celery-tw{_did_you_mean(name)}")
+
+
+def _did_you_mean(name: str) -> str:
+    near = get_close_matches(name, KNOWN, n=1)
+    return f": did you mean {near[0]}?" if near else f": expected one of {', '.join(KNOWN)}"
+
+
+def _is_meant(name: str, *, written: str) -> bool:
+    """Return whether a key in a spelling that is not read is meant for us: ``TW_TOKEN`` may be another package's."""
+    return "celery" in written.lower() or bool(get_close_matches(name, (*KNOWN, *LATER), n=1, cutoff=0.85))
