@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery.contrib.testing.worker import start_worker
 
 from celery_tw import embedded
 from celery_tw.embedded import EmbeddedServer, find_server
@@ -197,12 +198,14 @@ def test_it_runs_by_hand_until_it_is_told_to_end():
     assert not socket.parent.exists()
 
 
-def test_celery_takes_its_url(make_app, redis_client):
+def test_a_celery_app_and_worker_take_its_url(make_app, redis_client):
     app = make_app("shop")
 
     @app.task(name="shop.add")
     def add(x, y):
         return x + y
 
-    add.delay(1, 2)
+    result = add.delay(1, 2)
     assert redis_client.llen("celery") == 1
+    with start_worker(app, pool="solo", perform_ping_check=False):
+        assert result.get(timeout=10) == 3
