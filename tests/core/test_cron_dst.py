@@ -204,9 +204,7 @@ def between(cron: Cron, start: datetime, end: datetime) -> list[datetime]:
 
 
 @pytest.mark.parametrize("name", ["America/New_York", "Europe/London", "Australia/Lord_Howe", "America/Sao_Paulo", "Asia/Beirut"])
-@pytest.mark.parametrize(
-    "expression", ["30 2 * * *", "0 0 * * *", "30 1 * * *", "15 0-3 * * 0", "5 * * * *", "0 9 * * 1-5", "0 3 L * *"]
-)
+@pytest.mark.parametrize("expression", ["30 2 * * *", "0 0 * * *", "30 1 * * *", "15 0-3 * * 0", "5 * * * *", "0 9 * * 1-5", "0 3 L * *"])
 def test_a_year_of_slots_is_that_of_cronsim(name: str, expression: str):
     start, end = datetime(2018, 1, 1, tzinfo=UTC), datetime(2019, 1, 1, tzinfo=UTC)
     expected = []
