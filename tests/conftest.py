@@ -59,7 +59,9 @@ def make_app(redis_url: str) -> Iterator[Callable[..., Celery]]:
 
 
 def _close(app: Celery) -> None:
-    if "backend" in app.__dict__ or getattr(app._local, "backend", None) is not None:
-        app.backend.result_consumer.stop()
-        app.backend.client.close()
+    backend = app._backend_cache or getattr(app._local, "backend", None)
+    if backend is not None and hasattr(backend, "result_consumer"):
+        backend.result_consumer.stop()
+        backend.result_consumer._pubsub = None  # or a result that is collected later would connect again to unsubscribe
+        backend.client.close()
     app.close()
