@@ -1,7 +1,8 @@
 """Elector: keeps one process's side of the election, one step at a time.
 
 A step is one question to Redis: renew when leading, acquire when not. It never blocks longer than the store's own time-out and returns
-after how many ms it wants the next step. Other threads read `term` and `dispatch_held`; only the elector's thread writes them.
+after how many ms it wants the next step. Other threads read `term` and `dispatch_held`; only the elector's thread writes
+them. Another thread that finds this process unfit to lead says so in `stand_down`.
 """
 
 import logging
@@ -19,7 +20,7 @@ from celery_tw.stores.redis.election import Election, Held, Led, Newer
 logger = logging.getLogger(__name__)
 
 POLL_MS = 250
-NEWER_MS = 5000
+STAND_DOWN_MS = 5000
 VERDICT_LEASES = 1
 """A step of Redis time is judged this many leases after it was seen, when every live scheduler has written its line again."""
 
@@ -53,6 +54,7 @@ class Elector:
         self.term: Term | None = None
         self.holder: Held | None = None
         self.dispatch_held = False
+        self.stand_down: str | None = None
         self._watch = Watch()
         self._roster = Roster(lease_ms=lease_ms)
         self._counter = 0
@@ -67,6 +69,8 @@ class Elector:
     def step(self) -> int:
         """Renew or try to acquire; return in how many ms the next step is due."""
         try:
+            if self.stand_down is not None:
+                return self._stand_down(self.stand_down)
             wait_ms = self._renew() if self.term else self._stand_by()
             self._enrol()
         except StoreUnavailable:
@@ -74,6 +78,13 @@ class Elector:
             self._stop_when_untrusted("Redis does not answer")
             raise
         return wait_ms
+
+    def _stand_down(self, reason: str) -> int:
+        """Resign because another thread found that this process must not lead; try again later."""
+        logger.error("standing down: %s", reason)
+        self.resign()
+        self.stand_down = None
+        return STAND_DOWN_MS
 
     def _renew(self) -> int:
         term, attempt_ms = self.term, self.clock.boot_ms()
@@ -97,7 +108,7 @@ class Elector:
             return self.lease_ms // 3
         if isinstance(reply, Newer):
             logger.error("standing by: the timetable has schema %d, written by a newer celery-tw; upgrade this process", reply.schema)
-            return NEWER_MS
+            return STAND_DOWN_MS
         self.holder = reply
         return POLL_MS
 

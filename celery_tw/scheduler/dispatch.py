@@ -27,7 +27,7 @@ from celery_tw.scheduler.ports import Workshop
 from celery_tw.scheduler.upcoming import Upcoming
 from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
 from celery_tw.stores.redis.keys import is_one_time
-from celery_tw.stores.redis.timetable import OneTimeWrite, Timetable
+from celery_tw.stores.redis.timetable import OneTimeWrite, Stored, Timetable
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ EARLY_WAIT_MS = 1
 
 
 class Dispatch:
-    """Fires batches taken from *upcoming* under a term's epoch."""
+    """Fires batches taken from *upcoming* under the present term's *epoch*."""
 
     def __init__(
         self,
@@ -58,13 +58,14 @@ class Dispatch:
         self.fire_ids = fire_ids
         self.gauges = gauges
         self.queue_keys: set[bytes] = set()
+        self.epoch = 0
 
-    def fire_due(self, epoch: int, now_ms: int) -> int:
+    def fire_due(self, now_ms: int) -> int:
         """Fire one batch of what is due at *now_ms*; return how many entries it held."""
         batch = self.upcoming.take(now_ms, limit=BATCH)
         try:
-            self._fire_one_time(epoch, [pair for pair in batch if is_one_time(pair[1])])
-            self._fire_recurring(epoch, [pair for pair in batch if not is_one_time(pair[1])], now_ms)
+            self._fire_one_time([pair for pair in batch if is_one_time(pair[1])])
+            self._fire_recurring([pair for pair in batch if not is_one_time(pair[1])], now_ms)
         except CeleryTWError:
             self._take_back(batch)
             raise
@@ -78,15 +79,15 @@ class Dispatch:
 
     # One-time tasks
 
-    def _fire_one_time(self, epoch: int, pairs: Sequence[tuple[int, int]]) -> None:
+    def _fire_one_time(self, pairs: Sequence[tuple[int, int]]) -> None:
         while pairs:
             now_ms, statuses = self.dispatching.fire_once(
-                epoch, pairs, fingerprint=self.workshop.broker_fingerprint(), queue_keys=self.queue_keys
+                self.epoch, pairs, fingerprint=self.workshop.broker_fingerprint(), queue_keys=self.queue_keys
             )
-            again = [pair for pair, status in zip(pairs, statuses, strict=True) if self._settle_one_time(epoch, pair, status, now_ms)]
+            again = [pair for pair, status in zip(pairs, statuses, strict=True) if self._settle_one_time(pair, status, now_ms)]
             pairs = again
 
-    def _settle_one_time(self, epoch: int, pair: tuple[int, int], status: str, now_ms: int) -> bool:
+    def _settle_one_time(self, pair: tuple[int, int], status: str, now_ms: int) -> bool:
         """Act on one answer; return whether the task is to be tried again at once."""
         due_ms, entry_id = pair
         verb, _, detail = status.partition(" ")
@@ -101,9 +102,9 @@ class Dispatch:
             self.queue_keys.add(detail.encode())
             return True
         elif verb == "foreign":
-            return self._render_again(epoch, entry_id, due_ms)
+            return self._render_again(entry_id, due_ms)
         elif verb == "malformed":
-            self._quarantine(epoch, entry_id, "the record of a one-time task cannot be read")
+            self.quarantine(entry_id, "the record of a one-time task cannot be read")
         elif verb == "moved":
             self._follow_one_time(entry_id)
         elif verb == "refused":
@@ -115,7 +116,7 @@ class Dispatch:
         if due_ms is not None and not held:
             self.upcoming.add(entry_id, due_ms)
 
-    def _render_again(self, epoch: int, entry_id: int, due_ms: int) -> bool:
+    def _render_again(self, entry_id: int, due_ms: int) -> bool:
         """Render a task again whose message was made for another broker configuration."""
         record, _, _ = self.timetable.read_one_time(entry_id)
         if record is None:
@@ -123,7 +124,7 @@ class Dispatch:
         try:
             fresh = self.workshop.render_again(record)
         except MalformedRecord as error:
-            self._quarantine(epoch, entry_id, str(error))
+            self.quarantine(entry_id, str(error))
             return False
         mid, name = record.split(b"\n", 5)[1].decode(), record.split(b"\n", 5)[4].decode()
         write = OneTimeWrite(name=name, entry_id=entry_id, mid=mid, due_ms=due_ms, record=fresh)
@@ -131,18 +132,18 @@ class Dispatch:
 
     # Recurring entries
 
-    def _fire_recurring(self, epoch: int, pairs: Sequence[tuple[int, int]], now_ms: int) -> None:
+    def _fire_recurring(self, pairs: Sequence[tuple[int, int]], now_ms: int) -> None:
         if not pairs:
             return
         self.entries.load(entry_id for _, entry_id in pairs)
-        chosen = [item for item in (self._decide(epoch, due_ms, entry_id, now_ms) for due_ms, entry_id in pairs) if item]
+        chosen = [item for item in (self._decide(due_ms, entry_id, now_ms) for due_ms, entry_id in pairs) if item]
         if not chosen:
             return
-        fired_ms, statuses = self.dispatching.fire(epoch, [write for _, _, write in chosen])
+        fired_ms, statuses = self.dispatching.fire(self.epoch, [write for _, _, write in chosen])
         for (known, decision, write), status in zip(chosen, statuses, strict=True):
             self._settle(known, decision, write, status, fired_ms)
 
-    def _decide(self, epoch: int, due_ms: int, entry_id: int, now_ms: int) -> tuple[Known, Decision, SlotWrite] | None:
+    def _decide(self, due_ms: int, entry_id: int, now_ms: int) -> tuple[Known, Decision, SlotWrite] | None:
         known = self.entries.get(entry_id)
         if known is None or known.due_ms is None:
             return None
@@ -244,14 +245,25 @@ class Dispatch:
     # What goes wrong
 
     def _refused(self, name: str, entry_id: int, due_ms: int, slot_ms: int, reason: str) -> None:
+        """Keep an entry back that cannot be fired now; its slot stays undecided."""
         self.gauges.refused += 1
-        self.upcoming.add(
-            entry_id, due_ms, wake_ms=due_ms + REFUSED_WAIT_MS if due_ms > self.gauges.now_ms else self.gauges.now_ms + REFUSED_WAIT_MS
-        )
+        if entry_id not in self.upcoming:
+            self.upcoming.add(entry_id, due_ms, wake_ms=max(due_ms, self.gauges.now_ms) + REFUSED_WAIT_MS)
         logger.error("%s was not fired, and is tried again in %d s: %s", name, REFUSED_WAIT_MS // 1000, reason)
         fire_refused.send(sender=self, name=name, entry_id=entry_id, slot_ms=slot_ms, reason=reason)
 
-    def _quarantine(self, epoch: int, entry_id: int, reason: str) -> None:
-        self.dispatching.quarantine(epoch, str(entry_id), reason)
-        logger.error("entry %d is in quarantine: %s", entry_id, reason)
-        entry_quarantined.send(sender=self, entry_id=entry_id, reason=reason)
+    def unable(self, stored: Stored, name: str, reason: str) -> None:
+        """Keep an entry back that this process cannot fire: its code lacks what the entry needs."""
+        due_ms = stored.due_ms or self.gauges.now_ms
+        self._refused(name, stored.entry_id, due_ms, stored.mark_ms, reason)
+
+    def quarantine(self, entry_id: int, reason: str) -> None:
+        """Set an entry aside that can never be fired as it is stored."""
+        self.quarantine_member(str(entry_id).encode(), reason)
+
+    def quarantine_member(self, member: bytes, reason: str = "the timetable holds a member that is no entry id") -> None:
+        """Set whatever the timetable holds under *member* aside."""
+        text = member.decode(errors="backslashreplace")
+        self.dispatching.quarantine(self.epoch, member, reason)
+        logger.error("entry %s is in quarantine: %s", text, reason)
+        entry_quarantined.send(sender=self, entry_id=text, reason=reason)

@@ -26,7 +26,7 @@ from celery_tw.stores.redis.news import News
 logger = logging.getLogger(__name__)
 
 LOOK_AHEAD_MS = 3000
-TAKE = 1000
+TAKE = 250
 POLL_MS = 1000
 DRAIN_MS = 100
 POLL_LIMIT = 500
@@ -92,7 +92,7 @@ class Engine:
     def _take_office(self, epoch: int) -> None:
         self.installer.install()
         self.missed_news = True
-        self._epoch = epoch
+        self.dispatch.epoch = self._epoch = epoch
 
     def _lead(self, epoch: int) -> int:
         now_ms = self.gauges.now_ms = self.redis_time.now_ms()
@@ -102,7 +102,7 @@ class Engine:
             return HELD_MS
         idle = self._take_in_hand(now_ms)
         members = self._poll(now_ms) if idle else []
-        fired = self.dispatch.fire_due(epoch, now_ms)
+        fired = self.dispatch.fire_due(now_ms)
         if fired < BATCH and members:
             self.backlogs.drain(epoch, members, now_ms, go_on=self._nothing_live)
             self._poll_boot_ms = self.clock.boot_ms() - POLL_MS + DRAIN_MS

@@ -38,23 +38,16 @@ class Entries:
     """Recurring entries by id.
 
     *on_unreadable* is told of an entry that can never be fired as it is stored, with the reason; *on_unable* of one that this process
-    cannot fire now (its code lacks what the entry needs).
+    cannot fire now (its code lacks what the entry needs); *on_newer* of one that only a newer version can read.
     """
 
-    def __init__(
-        self,
-        timetable: Timetable,
-        workshop: Workshop,
-        *,
-        on_unreadable: Callable[[int, str], None],
-        on_unable: Callable[[Stored, str, str], None],
-        on_newer: Callable[[str], None],
-    ) -> None:
+    on_unreadable: Callable[[int, str], None]
+    on_unable: Callable[[Stored, str, str], None]
+    on_newer: Callable[[str], None]
+
+    def __init__(self, timetable: Timetable, workshop: Workshop) -> None:
         self.timetable = timetable
         self.workshop = workshop
-        self.on_unreadable = on_unreadable
-        self.on_unable = on_unable
-        self.on_newer = on_newer
         self._known: dict[int, Known] = {}
         self._fingerprint: object = None
 

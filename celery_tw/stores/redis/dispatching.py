@@ -162,7 +162,7 @@ class Dispatching:
         _, statuses = _statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
         return statuses[0]
 
-    def quarantine(self, epoch: int, member: str, reason: str, *, backlog: bool = False) -> None:
+    def quarantine(self, epoch: int, member: str | bytes, reason: str, *, backlog: bool = False) -> None:
         """Set an unreadable entry or backlog aside, with the reason."""
         shard = self.keys
         keys: list[str | bytes] = [shard.leader, shard.due, shard.bad, shard.backlogs]

@@ -208,6 +208,17 @@ class Timetable:
             stored = self.client.hgetall(self.keys.static)
         return {name.decode(): int(start) for name, start in stored.items()}
 
+    def static_among(self, names: Sequence[str]) -> list[str]:
+        """Return those of *names* that are settings entries."""
+        with translated_errors("HMGET"):
+            starts = self.client.hmget(self.keys.static, list(names))
+        return [name for name, start in zip(names, starts, strict=True) if start is not None]
+
+    def claim_static(self, names: Sequence[str], *, process_start_ms: int) -> None:
+        """Note that a process started at *process_start_ms* stands behind the settings entries *names*."""
+        with translated_errors("HSET"):
+            self.client.hset(self.keys.static, mapping=dict.fromkeys(names, process_start_ms))
+
     def open_backlog(self, entry_id: int, *, number: int, from_ms: int, to_ms: int, first_ms: int, left: int, rate: float | None) -> int:
         """Open a backlog of past slots; return its generation, 0 when there is no such entry."""
         member, shard = f"{entry_id}:{number}", self.keys

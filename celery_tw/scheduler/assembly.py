@@ -1,0 +1,75 @@
+"""Assembly: puts an engine together from its parts."""
+
+import redis
+
+from celery_tw.clock import Clock, RedisTime
+from celery_tw.core.identity import FireIds
+from celery_tw.leadership.elector import Elector
+from celery_tw.scheduler.backlog import Backlogs
+from celery_tw.scheduler.dispatch import Dispatch
+from celery_tw.scheduler.engine import Engine
+from celery_tw.scheduler.entries import Entries
+from celery_tw.scheduler.gauges import Gauges
+from celery_tw.scheduler.horizon import Horizon
+from celery_tw.scheduler.ports import Installer, Workshop
+from celery_tw.scheduler.upcoming import Upcoming
+from celery_tw.settings import Settings
+from celery_tw.stores.redis.dispatching import Dispatching
+from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.timetable import Timetable
+
+
+def assemble(
+    client: redis.Redis,
+    keys: Keys,
+    settings: Settings,
+    *,
+    namespace: str,
+    elector: Elector,
+    workshop: Workshop,
+    installer: Installer,
+    clock: Clock,
+    redis_time: RedisTime,
+) -> Engine:
+    """Return an engine for one shard; nothing is connected or started yet."""
+    timetable, gauges, upcoming = Timetable(client, keys), Gauges(), Upcoming()
+    dispatching = Dispatching(
+        client, keys, lease_ms=settings.leader_lease_ms, history_size=settings.history_size
+    )
+    entries = Entries(timetable, workshop)
+    fire_ids = FireIds(namespace)
+    dispatch = Dispatch(
+        dispatching=dispatching,
+        timetable=timetable,
+        entries=entries,
+        upcoming=upcoming,
+        workshop=workshop,
+        fire_ids=fire_ids,
+        gauges=gauges,
+    )
+    entries.on_unreadable, entries.on_unable = dispatch.quarantine, dispatch.unable
+    entries.on_newer = lambda reason: setattr(elector, "stand_down", reason)
+    return Engine(
+        elector=elector,
+        horizon=Horizon(
+            dispatching,
+            levels=settings.wheel_levels,
+            capacity=settings.wheel_capacity,
+            on_bad_member=dispatch.quarantine_member,
+        ),
+        upcoming=upcoming,
+        entries=entries,
+        dispatch=dispatch,
+        backlogs=Backlogs(
+            dispatching=dispatching,
+            entries=entries,
+            fire_ids=fire_ids,
+            gauges=gauges,
+            catch_up_rate=settings.catch_up_rate,
+        ),
+        dispatching=dispatching,
+        installer=installer,
+        clock=clock,
+        redis_time=redis_time,
+        gauges=gauges,
+    )
