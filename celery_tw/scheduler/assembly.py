@@ -33,9 +33,7 @@ def assemble(
 ) -> Engine:
     """Return an engine for one shard; nothing is connected or started yet."""
     timetable, gauges, upcoming = Timetable(client, keys), Gauges(), Upcoming()
-    dispatching = Dispatching(
-        client, keys, lease_ms=settings.leader_lease_ms, history_size=settings.history_size
-    )
+    dispatching = Dispatching(client, keys, lease_ms=settings.leader_lease_ms, history_size=settings.history_size)
     entries = Entries(timetable, workshop)
     fire_ids = FireIds(namespace)
     dispatch = Dispatch(

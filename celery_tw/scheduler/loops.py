@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from celery_tw.clock import Clock
-from celery_tw.errors import StoreRefused, StoreUnavailable
+from celery_tw.errors import CeleryTWError, ImproperlyConfigured, StoreRefused, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ class Loop:
                 self._wait(self._step_or_retry())
         except BaseException as error:  # the supervisor raises it again in the main thread
             self.error = error
-            logger.critical("%s ended: %r", self.name, error, exc_info=True)
+            expected = isinstance(error, (CeleryTWError, ImproperlyConfigured))
+            logger.critical("%s ended: %s", self.name, error, exc_info=not expected)
 
     def _step_or_retry(self) -> float:
         try:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import redis
 
 from celery_tw.core.misfire import SkippedRange
-from celery_tw.stores.redis.codec import SCHEMA, encode_skip
+from celery_tw.errors import MalformedRecord, NewerSchema
+from celery_tw.stores.redis.codec import SCHEMA, decode_definition, encode_skip, unpack_one_time
 from celery_tw.stores.redis.keys import NEWS_KEPT, TOMBSTONE_MS, Keys, is_one_time
 from celery_tw.stores.redis.scripts import Argument, script, translated_errors
 
@@ -116,6 +117,14 @@ class Timetable:
             named, due = pipe.hlen(self.keys.names).zcard(self.keys.due).execute()
         return int(named), int(due)
 
+    def overdue(self, *, grace_ms: int) -> tuple[int, int]:
+        """Return how many entries are due by more than *grace_ms*, and by how many ms the oldest is."""
+        until_ms = self.now_ms() - grace_ms
+        with translated_errors("overdue"), self.client.pipeline(transaction=False) as pipe:
+            pipe.zcount(self.keys.due, "-inf", until_ms).zrange(self.keys.due, 0, 0, withscores=True)
+            late, first = pipe.execute()
+        return int(late), until_ms + grace_ms - int(first[0][1]) if late and first else 0
+
     def read(self, entry_ids: Sequence[int]) -> list[Stored | None]:
         """Return the recurring entries of *entry_ids*, in order; None where there is none."""
         with translated_errors("read"), self.client.pipeline(transaction=False) as pipe:
@@ -139,6 +148,16 @@ class Timetable:
         with translated_errors("ZRANGE"):
             page = self.client.zrange(self.keys.due, 0, limit - 1, withscores=True)
         return [(int(score), int(member)) for member, score in page]
+
+    def name_of(self, entry_id: int) -> str | None:
+        """Return the name of an entry, or None when its record does not tell."""
+        with translated_errors("read"):
+            try:
+                if is_one_time(entry_id):
+                    return unpack_one_time(self.client.get(self.keys.entry(entry_id)) or b"").name
+                return decode_definition(self.client.hget(self.keys.entry(entry_id), "def")).name
+            except (MalformedRecord, NewerSchema):
+                return None
 
     def put(self, writes: Sequence[RecurringWrite], *, process_start_ms: int | None = None) -> tuple[int, list[str]]:
         """Store at most `CHUNK` recurring entries; return Redis time and a status each: put, raced or older."""

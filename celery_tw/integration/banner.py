@@ -1,0 +1,49 @@
+"""Banner: what ``celery beat`` prints about the timetable when it starts. It asks Redis once, briefly, and may find it away."""
+
+from datetime import datetime
+from typing import Any
+
+from celery_tw.errors import CeleryTWError
+from celery_tw.integration import broker
+from celery_tw.integration.connected import Connected
+from celery_tw.integration.moments import from_ms
+from celery_tw.stores.redis.election import Election
+from celery_tw.stores.redis.timetable import Timetable
+
+NEXT = 3
+PATIENCE_S = 0.3
+
+
+def banner(app: Any) -> str:
+    """Return the lines between Celery's own; never raises for a Redis that is away."""
+    parts = Connected(app)
+    client = broker.connect(app, timeout_s=PATIENCE_S)
+    lines = [("namespace", parts.settings.namespace), ("time zone", str(app.timezone)), ("fire path", "one script on the Redis broker")]
+    try:
+        lines += _timetable_lines(app, parts, Timetable(client, parts.keys))
+        lines.append(("leader", _leader_line(Election(client, parts.keys))))
+    except CeleryTWError as error:
+        lines.append(("redis", f"does not answer yet, waiting for it ({error})"))
+    finally:
+        client.close()
+    return "\n".join(f"    . {word} -> {text}" for word, text in lines)
+
+
+def _timetable_lines(app: Any, parts: Connected, timetable: Timetable) -> list[tuple[str, str]]:
+    names, _ = timetable.count()
+    lines = [("entries", f"{names} in the timetable, {len(parts.statics)} in the settings")]
+    for due_ms, entry_id in timetable.nearest(NEXT):
+        moment: datetime = from_ms(due_ms).astimezone(app.timezone)
+        lines.append(("next", f"{moment:%Y-%m-%d %H:%M:%S %Z}  {_name(timetable, entry_id)}"))
+    return lines
+
+
+def _name(timetable: Timetable, entry_id: int) -> str:
+    return timetable.name_of(entry_id) or f"entry {entry_id}"
+
+
+def _leader_line(election: Election) -> str:
+    leader, lease_left_ms = election.leader()
+    if not leader:
+        return "nobody yet: this process will try"
+    return f"{leader.get('owner')} leads, {max(0, lease_left_ms) / 1000:.1f} s of its lease left; this process stands by"

@@ -1,0 +1,75 @@
+"""Connected: everything one process needs to work with one app's timetable, made when it is first asked for.
+
+Making it reads the settings and checks them; nothing is sent to Redis before the first verb.
+"""
+
+from functools import cached_property
+from typing import Any
+
+import redis
+
+from celery_tw.clock import RedisTime, SystemClock
+from celery_tw.core.identity import FireIds
+from celery_tw.integration import broker
+from celery_tw.integration.book import Book
+from celery_tw.integration.drafting import Drafter
+from celery_tw.integration.reading import Reading
+from celery_tw.integration.rendering import Renderer
+from celery_tw.integration.static_entries import Static, read_settings
+from celery_tw.integration.storing import Storing
+from celery_tw.settings import Settings
+from celery_tw.stores.redis.election import Election
+from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.timetable import Timetable
+
+
+class Connected:
+    """The parts of one process, sharing one client."""
+
+    def __init__(self, app: Any) -> None:
+        broker.redis_broker_or_refuse(app)
+        self.app = app
+        self.settings = Settings.read(app.conf, app_name=app.main)
+        self.keys = Keys(self.settings.namespace)
+        self.fire_ids = FireIds(self.settings.namespace)
+        self.clock = SystemClock()
+        self.redis_time = RedisTime(self.clock)
+
+    @cached_property
+    def client(self) -> redis.Redis:
+        return broker.connect(self.app)
+
+    @cached_property
+    def timetable(self) -> Timetable:
+        return Timetable(self.client, self.keys)
+
+    @cached_property
+    def election(self) -> Election:
+        return Election(self.client, self.keys)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        return Renderer(self.app)
+
+    @cached_property
+    def drafter(self) -> Drafter:
+        return Drafter(self.app, self.settings)
+
+    @cached_property
+    def storing(self) -> Storing:
+        return Storing(
+            self.app,
+            self.timetable,
+            self.renderer,
+            fire_ids=self.fire_ids,
+            broker_fingerprint=broker.fingerprint(self.app),
+        )
+
+    @cached_property
+    def statics(self) -> dict[str, Static]:
+        return read_settings(self.app)
+
+    @cached_property
+    def book(self) -> Book:
+        reading = Reading(self.app, self.timetable, fire_ids=self.fire_ids, statics=self.statics)
+        return Book(self.app, self.timetable, drafter=self.drafter, storing=self.storing, reading=reading)

@@ -1,0 +1,135 @@
+"""Node: one scheduler process: an elector, an engine and a listener, each in its own thread.
+
+The elector renews the lease in a thread of its own, so that a slow broker or a long batch never costs it. The listener waits for news and
+wakes the others. All three loop over step functions that know nothing of threads.
+"""
+
+import logging
+import os
+import socket
+import threading
+from typing import Any
+from uuid import uuid4
+
+from celery_tw.core.term import Term
+from celery_tw.errors import CeleryTWError
+from celery_tw.integration.connected import Connected
+from celery_tw.integration.safeguards import check_eviction, check_namespace
+from celery_tw.integration.static_entries import Installer
+from celery_tw.integration.workshop import CeleryWorkshop
+from celery_tw.leadership.elector import Elector
+from celery_tw.scheduler.assembly import assemble
+from celery_tw.scheduler.loops import Loop
+from celery_tw.stores.redis.news import NewsReader
+
+logger = logging.getLogger(__name__)
+
+LISTEN_MS = 500
+JOIN_S = 1.0
+STUCK_LEASES = 3
+
+
+class Node:
+    """A scheduler that stands by, leads when elected, and can be stopped at any moment."""
+
+    def __init__(self, app: Any) -> None:
+        parts = self.parts = Connected(app)
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
+        self._started_boot_ms = parts.clock.boot_ms()
+        self._checked = False
+        self._listening = False
+        self._closing = threading.Lock()
+        self.elector = Elector(
+            parts.election,
+            clock=parts.clock,
+            redis_time=parts.redis_time,
+            owner=self.owner,
+            lease_ms=parts.settings.leader_lease_ms,
+            max_skew_ms=parts.settings.max_clock_skew_ms,
+            describe=self._describe,
+        )
+        self.engine = assemble(
+            parts.client,
+            parts.keys,
+            parts.settings,
+            namespace=parts.settings.namespace,
+            elector=self.elector,
+            workshop=CeleryWorkshop(app, parts.renderer, statics=parts.statics),
+            installer=Installer(
+                app,
+                parts.timetable,
+                drafter=parts.drafter,
+                storing=lambda: parts.storing,
+                statics=parts.statics,
+                process_start_ms=self.started_ms,
+            ),
+            clock=parts.clock,
+            redis_time=parts.redis_time,
+        )
+        self._news = NewsReader(parts.client, parts.keys)
+        self._elect = Loop("tw-elect", self._elect_step, clock=parts.clock)
+        self._listen = Loop("tw-listen", self._listen_step, clock=parts.clock)
+        self._work = Loop("tw-work", self._work_step, clock=parts.clock)
+        self.loops = (self._elect, self._listen, self._work)
+
+    def started_ms(self) -> int:
+        """Return when this process started, in Redis time."""
+        return self.parts.redis_time.now_ms() - (self.parts.clock.boot_ms() - self._started_boot_ms)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"host": socket.gethostname(), "pid": os.getpid(), "started_ms": self.started_ms()}
+
+    def start(self) -> None:
+        """Start the threads; connects to nothing in the calling thread."""
+        for loop in self.loops:
+            loop.start()
+
+    def check(self) -> None:
+        """Raise what ended a thread; raise `CeleryTWError` when one has made no progress for three leases."""
+        for loop in self.loops:
+            if loop.error is not None:
+                raise loop.error
+            if loop.stuck_for_ms() > STUCK_LEASES * self.parts.settings.leader_lease_ms + LISTEN_MS:
+                raise CeleryTWError(f"{loop.name} has made no progress for {loop.stuck_for_ms()} ms")
+
+    def close(self) -> None:
+        """Stop the threads and resign; may be called twice, and on top of any other call."""
+        if not self._closing.acquire(blocking=False):
+            return
+        for loop in self.loops:
+            loop.stop()
+        for loop in (self._work, self._elect):
+            loop.join(JOIN_S)
+        try:
+            self.elector.resign()
+        except CeleryTWError as error:
+            logger.warning("the lease runs out by itself: %s", error)
+
+    # Steps
+
+    def _elect_step(self) -> int:
+        if not self._checked:
+            check_eviction(self.parts.client, self.parts.settings)
+            check_namespace(self.parts.app, self.parts.election)
+            self._checked = True
+        before: Term | None = self.elector.term
+        wait_ms = self.elector.step()
+        if (self.elector.term is None) != (before is None):
+            self._work.wake()
+        return wait_ms
+
+    def _listen_step(self) -> int:
+        if not self._listening:
+            self._news.catch_up()
+            self._listening = True
+            self.engine.hear([], True)
+        heard, missed = self._news.read(block_ms=LISTEN_MS)
+        if heard:
+            self.engine.hear(heard, missed)
+            self._work.wake()
+            if any(news.kind == "resigned" for news in heard):
+                self._elect.wake()
+        return 0
+
+    def _work_step(self) -> int:
+        return self.engine.step()

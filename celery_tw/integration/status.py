@@ -1,0 +1,74 @@
+"""Status: who leads, who stands by, and how the timetable stands."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from celery_tw.stores.redis.election import Election
+from celery_tw.stores.redis.timetable import Timetable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One scheduler: *skew* is how far its wall clock is ahead of Redis, in seconds."""
+
+    member_id: str
+    host: str
+    pid: int
+    leads: bool
+    skew: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The state of one namespace; durations in seconds.
+
+    *leader* is None when nobody leads. *late* counts entries that are due by more than a second. *held* tells that dispatch waits for
+    ``tw clock accept`` after a step of *held_step* seconds.
+    """
+
+    namespace: str
+    leader: str | None
+    epoch: int | None
+    lease_left: float | None
+    members: list[Member]
+    names: int
+    waiting: int
+    late: int
+    oldest_late: float
+    quarantined: dict[str, str]
+    backlogs: dict[str, int]
+    held: bool
+    held_step: float | None
+
+
+def read_status(timetable: Timetable, election: Election) -> Status:
+    """Return the status of the timetable's namespace."""
+    leader, lease_left_ms = election.leader()
+    names, waiting = timetable.count()
+    late, oldest_ms = timetable.overdue(grace_ms=1000)
+    hold = election.clock_hold()
+    return Status(
+        namespace=timetable.keys.namespace,
+        leader=leader.get("owner"),
+        epoch=int(leader["epoch"]) if "epoch" in leader else None,
+        lease_left=lease_left_ms / 1000 if leader else None,
+        members=[_member(member_id, line) for member_id, line in sorted(election.members().items())],
+        names=names,
+        waiting=waiting,
+        late=late,
+        oldest_late=oldest_ms / 1000,
+        quarantined={member: reason.decode(errors="replace") for member, reason in timetable.quarantined().items()},
+        backlogs=timetable.backlog_sizes(),
+        held=hold is not None,
+        held_step=hold["step"] / 1000 if hold else None,
+    )
+
+
+def _member(member_id: str, line: dict[str, Any]) -> Member:
+    return Member(
+        member_id=member_id,
+        host=str(line.get("host", "?")),
+        pid=int(line.get("pid", 0)),
+        leads=bool(line.get("leads", False)),
+        skew=int(line.get("skew_ms", 0)) / 1000,
+    )

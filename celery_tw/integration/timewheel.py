@@ -1,0 +1,144 @@
+"""TimeWheel: the plug-in's face. It holds the parts and adds no logic."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, tzinfo
+from functools import cached_property
+from typing import Any, Self
+
+from celery.canvas import Signature
+from celery.result import AsyncResult
+
+from celery_tw.integration.book import Book
+from celery_tw.integration.clock_control import ClockControl
+from celery_tw.integration.connected import Connected
+from celery_tw.integration.safeguards import check_namespace
+from celery_tw.integration.status import Status, read_status
+from celery_tw.integration.views import Backfill, Entry, Page, Slot, Stored
+
+
+class TimeWheel:
+    """The time wheel of one Celery app: ``tw = TimeWheel(app)``.
+
+    Making it a second time for the same app returns the first one; it is also ``app.timewheel``. It reads no setting and connects nowhere
+    before its first verb. Every verb may raise `StoreUnavailable` when Redis does not answer, and `ImproperlyConfigured`.
+    """
+
+    app: Any
+
+    def __new__(cls, app: Any) -> Self:
+        existing = app.__dict__.get("timewheel")
+        if isinstance(existing, cls):
+            return existing
+        wheel = super().__new__(cls)
+        wheel.app = app
+        app.timewheel = wheel
+        return wheel
+
+    def __reduce__(self) -> tuple[type["TimeWheel"], tuple[Any]]:
+        return type(self), (self.app,)
+
+    @cached_property
+    def _parts(self) -> Connected:
+        return Connected(self.app)
+
+    @cached_property
+    def _book(self) -> Book:
+        check_namespace(self.app, self._parts.election)
+        return self._parts.book
+
+    def schedule(
+        self,
+        name: str,
+        signature: Signature,
+        schedule: Any,
+        *,
+        misfire: Any = None,
+        overlap: str = "allow",
+        tolerance: float | None = None,
+        jitter: float = 0.0,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        max_runs: int | None = None,
+        note: str = "",
+        lane: str | None = None,
+        delivery: str = "at_least_once",
+    ) -> Entry:
+        """Store the entry *name*, which sends *signature* at each slot of *schedule*, or change it if it exists.
+
+        *schedule* is one of ``cron()``, ``every()``, ``once()``, ``rrule()``, a Celery schedule, or a number of seconds. *misfire* says
+        what becomes of slots missed by more than *tolerance* seconds: "latest" (default), "skip", "catch_up" or a `Misfire`. *jitter*
+        spreads the fires over so many seconds after their slots, always by the same share. *start* and *end* are aware datetimes and
+        bound the slots, *max_runs* the fires. An equal definition is no change; pause, counters and history survive any change.
+
+        Raises `InvalidEntry` or `InvalidSchedule` before anything is stored, and `StaticEntry` for a name of ``beat_schedule``.
+        """
+        options: dict[str, Any] = {
+            "overlap": overlap,
+            "tolerance": tolerance,
+            "jitter": jitter,
+            "start": start,
+            "end": end,
+            "max_runs": max_runs,
+            "note": note,
+            "lane": lane,
+            "delivery": delivery,
+        }
+        if misfire is not None:
+            options["misfire"] = misfire
+        return self._book.schedule(name, signature, schedule, **options)
+
+    def schedule_many(self, specs: Iterable[Mapping[str, Any]]) -> Stored:
+        """Store many entries, each a mapping with ``name``, ``signature``, ``schedule`` and the options of `schedule`.
+
+        They are checked and written 500 at a time: an error in one leaves the chunks before its own stored and its own chunk not.
+        """
+        return self._book.schedule_many(specs)
+
+    def entry(self, name: str) -> Entry:
+        """Return the entry *name*; raises `UnknownEntry`."""
+        return self._book.entry(name)
+
+    def entries(self, prefix: str = "", limit: int = 100, cursor: int | None = None) -> Page:
+        """Return about *limit* entries whose names begin with *prefix*, in no order, and the cursor for more (None at the end)."""
+        return self._book.entries(prefix=prefix, limit=limit, cursor=cursor)
+
+    def remove(self, name: str) -> None:
+        """Remove the entry *name*; raises `UnknownEntry`, or `StaticEntry` when it belongs to ``beat_schedule``."""
+        self._book.remove(name)
+
+    def pause(self, name: str, note: str = "") -> Entry:
+        """Keep *name* from firing until it is resumed, over restarts and deployments too; *note* says why."""
+        return self._book.pause(name, note=note)
+
+    def resume(self, name: str) -> Entry:
+        """Let *name* fire again from now on; the slots that passed meanwhile are recorded as skipped."""
+        return self._book.resume(name)
+
+    def trigger(self, name: str) -> AsyncResult:
+        """Send the task of *name* now, besides its slots, and return its result; a one-time task is fired now instead of later."""
+        return self._book.trigger(name)
+
+    def preview(self, what: Any, n: int = 10, tz: str | tzinfo | None = None, after: datetime | None = None) -> list[datetime]:
+        """Return the next *n* slots of an entry (by name) or a schedule after *after*, as aware datetimes in *tz* (the app's zone)."""
+        return self._book.preview(what, n=n, tz=tz, after=after)
+
+    def history(self, name: str, limit: int = 60) -> list[Slot]:
+        """Return the last fires and skipped ranges of *name*, newest first."""
+        return self._book.history(name, limit=limit)
+
+    def backfill(self, name: str, start: datetime, end: datetime, rate: float | None = None, dry_run: bool = False) -> Backfill:
+        """Ask the leader to fire the slots of *name* in [*start*, *end*] that have passed, again, oldest first.
+
+        *rate* is slots a second, by default ``tw_catch_up_rate``. The fires are new ones, with ids of their own. *dry_run* only counts.
+        Raises `InvalidEntry` for more than 100,000 slots.
+        """
+        return self._book.backfill(name, start, end, rate=rate, dry_run=dry_run)
+
+    def status(self) -> Status:
+        """Return who leads and how the timetable stands."""
+        return read_status(self._parts.timetable, self._parts.election)
+
+    @cached_property
+    def clock(self) -> ClockControl:
+        """What a person can do after the server's clock has stepped."""
+        return ClockControl(self._parts.election, self._book)
