@@ -1,0 +1,150 @@
+"""Broker: our own client of the Redis that is the app's broker.
+
+A fire claims a slot and enqueues its message in one script, so the timetable lives where the queues are: same server,
+same database. The client is built from what kombu derives from the app's settings (URL, TLS, socket, sentinels, lists,
+credentials), but is not kombu's: no key prefix, bytes as replies, sub-second time-outs, and no retries, because only the
+caller knows whether a script may be sent again. Building it connects to nothing.
+"""
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from celery.exceptions import ImproperlyConfigured
+from kombu.connection import Connection
+from kombu.transport.redis import Transport
+from redis import ConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.connection import UnixDomainSocketConnection
+from redis.retry import Retry
+
+from celery_tw.integration.failover import FailoverPool
+from celery_tw.integration.silent_channel import silent_channel
+
+CLIENT_NAME = "celery-tw"
+MAX_CONNECTIONS = 100
+
+
+def connect(app: Any, *, timeout_s: float = 0.8) -> Redis:
+    """Return a client of the broker's Redis; it connects when first used, and each command may take *timeout_s*.
+
+    Raises ImproperlyConfigured when the broker is no Redis, or ``tw_redis_url`` is not the broker's Redis.
+    """
+    pools = _pools(app, _url(app))
+    for pool in pools:
+        _make_ours(pool, timeout_s=timeout_s)
+    return Redis.from_pool(pools[0] if len(pools) == 1 else FailoverPool(pools))  # type: ignore[arg-type]
+
+
+def redis_broker_or_refuse(app: Any) -> None:
+    """Raise ImproperlyConfigured unless the app's broker is a Redis."""
+    if not app.conf.broker_write_url and not app.conf.broker_transport:
+        raise ImproperlyConfigured(
+            f"no broker_url is set for the app {app.main!r}: the time wheel lives in the Redis that is the app's broker, "
+            "so set one, as in broker_url = 'redis://localhost:6379/0'"
+        )
+    transport = _transport_of(app)
+    if transport is not None:
+        raise ImproperlyConfigured(
+            f"the broker of the app {app.main!r} is {transport!r}: this version supports Redis brokers "
+            "(redis://, rediss://, redis+socket://, sentinel://) and no others"
+        )
+
+
+def key_prefix(app: Any) -> str:
+    """Return the ``global_keyprefix`` that kombu puts before each key it uses."""
+    return str(app.conf.broker_transport_options.get("global_keyprefix", ""))
+
+
+def fingerprint(app: Any) -> str:
+    """Return a short hash of all that makes an envelope fit this broker and no other; no secrets go into it."""
+    options = app.conf.broker_transport_options
+    facts = [servers(app), {name: repr(options[name]) for name in sorted(options) if "pass" not in name and "sentinel_kw" not in name}]
+    return blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
+
+
+def servers(app: Any, url: str | None = None) -> list[str]:
+    """Return the servers and databases that the broker's URL, or *url*, names, as text without secrets."""
+    return [_server(pool) for pool in _pools(app, url)]
+
+
+def _url(app: Any) -> str | None:
+    """Return ``tw_redis_url`` if it is set, having made sure that it leads to the broker; None means the broker's own URL."""
+    redis_broker_or_refuse(app)
+    url = app.conf.get("tw_redis_url")
+    if url is None:
+        return None
+    ours, brokers = servers(app, url), servers(app)
+    if ours != brokers:
+        raise ImproperlyConfigured(
+            f"tw_redis_url leads to {', '.join(ours)} and the broker is at {', '.join(brokers)}: a slot is claimed and its message "
+            "enqueued by one script, so in this version both have to be the same server and database; leave tw_redis_url out"
+        )
+    return str(url)
+
+
+def _transport_of(app: Any) -> str | None:
+    """Return the name of the broker's transport unless it is a Redis."""
+    connection = app.connection_for_write()
+    try:
+        is_redis = issubclass(connection.get_transport_cls(), Transport)
+    except ImportError:  # a broker whose client library is not installed is not this one either
+        is_redis = False
+    return None if is_redis else str(connection.transport_cls)
+
+
+def _pools(app: Any, url: str | None) -> list[ConnectionPool]:
+    """Return kombu's pool for each server of a list URL, or one pool over all sentinels."""
+    connection = app.connection_for_write(url)
+    listed = connection.alt if connection.transport.default_port == Transport.default_port else []
+    connections = [app.connection_for_write(each) for each in listed] if len(listed) > 1 else [connection]
+    return [_pool(each) for each in connections]
+
+
+def _pool(connection: Connection) -> ConnectionPool:
+    channel = silent_channel(connection)
+    try:
+        return channel._get_pool()
+    except ValueError as error:
+        raise ImproperlyConfigured(f"the broker settings lead to no Redis: {error}") from error
+    finally:
+        channel.close()
+
+
+def _make_ours(pool: ConnectionPool, *, timeout_s: float) -> None:
+    ours: dict[str, Any] = {
+        "client_name": CLIENT_NAME,
+        "decode_responses": False,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "socket_timeout": timeout_s,
+    }
+    if not issubclass(pool.connection_class, UnixDomainSocketConnection):
+        ours["socket_connect_timeout"] = timeout_s
+    pool.connection_kwargs.pop("retry_on_error", None)
+    pool.connection_kwargs.update(ours)
+    pool.max_connections = MAX_CONNECTIONS
+    for sentinel in _sentinels(pool):
+        sentinel.connection_pool.connection_kwargs.update(
+            {"retry": Retry(NoBackoff(), 0), "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        )
+
+
+def _sentinels(pool: Any) -> list[Redis]:
+    manager = getattr(pool, "sentinel_manager", None)
+    return manager.sentinels if manager else []
+
+
+def _server(pool: Any) -> str:
+    where: Mapping[str, Any] = pool.connection_kwargs
+    database = int(where.get("db") or 0)
+    if nodes := _sentinels(pool):
+        addresses = sorted(_address(node.connection_pool.connection_kwargs) for node in nodes)
+        return f"{pool.service_name}@{','.join(addresses)}/{database}"
+    return f"{where.get('path') or _address(where)}/{database}"
+
+
+def _address(where: Mapping[str, Any]) -> str:
+    host = str(where.get("host") or "localhost").lower()
+    return f"{'localhost' if host in ('127.0.0.1', '::1') else host}:{where.get('port') or Transport.default_port}"
