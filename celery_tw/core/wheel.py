@@ -24,7 +24,7 @@ The wheel is not the truth: it may be thrown away and filled again from the time
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -55,6 +55,10 @@ class Ring:
         """Return whether there are ids in the slot of *unit*, counted from the epoch."""
         return bool(self.occupied >> unit % self.size & 1)
 
+    def count(self, unit: int) -> int:
+        """Return the number of ids in the slot of *unit*."""
+        return len(self.ids[unit % self.size])
+
     def first_from(self, unit: int) -> int | None:
         """Return the first unit, from *unit* on, that holds ids; None when the ring is empty."""
         if not self.occupied:
@@ -82,6 +86,7 @@ class Wheel:
 
     def __init__(self, *, now_ms: int, levels: tuple[int, int, int, int] = DEFAULT_LEVELS) -> None:
         self._rings = _rings(levels)
+        self._opened: list[tuple[int, int]] = []  # the pairs of the open second, sorted when it was opened
         self._moments: list[int] = []  # a heap of the due times in _ids_at
         self._ids_at: dict[int, array[int]] = {}
         self._marks: dict[int, dict[tuple[int, int], bool]] = {}  # second -> (due ms, id) -> DROP or KEEP_ONE
@@ -127,7 +132,7 @@ class Wheel:
         while True:
             until_ms = now_ms if self._bring_down() else min(now_ms, self._second * SECOND_MS - 1)
             self._take(taken, until_ms, limit)
-            if self._moments or not self._moves_left or not self._step(now_ms):
+            if self._opened or self._moments or not self._moves_left or not self._step(now_ms):
                 break
         self._bring_down_ahead()
         return taken
@@ -138,7 +143,7 @@ class Wheel:
         In the open second this is when the next id is due. Otherwise it is when a second has to be opened, or a
         longer slot to be brought down, and no id is due before it.
         """
-        moments = self._moments[:1]
+        moments = self._moments[:1] + [due_ms for due_ms, _ in self._opened[:1]]
         for ahead, ring in zip((0, 1, 1, 1), self._rings, strict=True):
             unit = ring.first_from(self._second * SECOND_MS // ring.unit_ms)
             if unit is not None:
@@ -169,7 +174,18 @@ class Wheel:
 
     def _bring_down(self) -> bool:
         """Bring down all slots in which the open second lies; return False when there were too many ids for one call."""
-        return all(self._empty(ring, self._second * SECOND_MS // ring.unit_ms) for ring in reversed(self._rings))
+        now_ms = self._second * SECOND_MS
+        longer = all(self._empty(ring, now_ms // ring.unit_ms) for ring in reversed(self._rings[1:]))
+        return longer and self._open_second()
+
+    def _open_second(self) -> bool:
+        """Sort the ids of the open second, or make moments of them when they are many or have company."""
+        seconds = self._rings[0]
+        if not self._opened and not self._moments and 0 < seconds.count(self._second) <= self._moves_left:
+            pairs = seconds.pull(self._second, self._moves_left)
+            self._opened = sorted((due_ms, entry_id) for entry_id, due_ms in pairs)
+            self._moves_left -= len(self._opened)
+        return self._empty(seconds, self._second)
 
     def _bring_down_ahead(self) -> None:
         for ring in reversed(self._rings[1:]):
@@ -214,7 +230,22 @@ class Wheel:
         return placed
 
     def _take(self, taken: list[tuple[int, int]], until_ms: int, limit: int) -> None:
-        """Move ids due at or before *until_ms* from the moments to *taken*, until that has *limit*."""
+        """Move pairs due at or before *until_ms* to *taken*, oldest first, until that has *limit*."""
+        if self._opened and (self._moments or self._second in self._marks):
+            self._held -= self._place((entry_id, due_ms) for due_ms, entry_id in self._opened)
+            self._opened = []
+        if self._opened:
+            self._take_opened(taken, until_ms, limit)
+        else:
+            self._take_moments(taken, until_ms, limit)
+
+    def _take_opened(self, taken: list[tuple[int, int]], until_ms: int, limit: int) -> None:
+        count = min(bisect_left(self._opened, (until_ms + 1,)), limit - len(taken))
+        taken += self._opened[:count]
+        del self._opened[:count]
+        self._held -= count
+
+    def _take_moments(self, taken: list[tuple[int, int]], until_ms: int, limit: int) -> None:
         moments = self._moments
         while moments and moments[0] <= until_ms and self._drops_left > 0 and (room := limit - len(taken)) > 0:
             due_ms = moments[0]

@@ -11,7 +11,6 @@ from celery.result import AsyncResult
 
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.definition import Definition
-from celery_tw.core.misfire import COUNT_LIMIT
 from celery_tw.core.recurrence import Recurrence, count_between, last_between
 from celery_tw.core.upsert import undecided
 from celery_tw.core.zones import zone
@@ -154,9 +153,7 @@ class Book:
         self.timetable.put_one_time([write])
         return self.app.AsyncResult(task.mid)
 
-    def preview(
-        self, what: Any, *, n: int = 10, tz: str | tzinfo | None = None, after: datetime | None = None
-    ) -> list[datetime]:
+    def preview(self, what: Any, *, n: int = 10, tz: str | tzinfo | None = None, after: datetime | None = None) -> list[datetime]:
         """Return the next *n* slots of an entry, by name, or of a schedule, in zone *tz* (the app's by default)."""
         after_ms = self.timetable.now_ms() if after is None else aware_ms(after, what="after")
         where = self.app.timezone if tz is None else zone(zone_name(tz))
@@ -181,9 +178,7 @@ class Book:
         """Return the last *limit* fires and skipped ranges of *name*, newest first."""
         return self.reading.history(self._find(name), limit)
 
-    def backfill(
-        self, name: str, start: datetime, end: datetime, *, rate: float | None = None, dry_run: bool = False
-    ) -> Backfill:
+    def backfill(self, name: str, start: datetime, end: datetime, *, rate: float | None = None, dry_run: bool = False) -> Backfill:
         """Fire the slots of *name* in [start, end] again, oldest first, *rate* a second; see `TimeWheel.backfill`."""
         entry_id = self._find(name)
         if is_one_time(entry_id):

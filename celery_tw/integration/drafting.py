@@ -77,9 +77,7 @@ class Drafter:
             raise InvalidSchedule(
                 f"the schedule of entry {name!r} is a class of its own, {spec.get('repr')}: only a settings entry can have one"
             )
-        recurrence = Bounded(
-            recurrence_of(spec, app=self.app, schedule=schedule), start_ms=definition.start_ms, end_ms=definition.end_ms
-        )
+        recurrence = Bounded(recurrence_of(spec, app=self.app, schedule=schedule), start_ms=definition.start_ms, end_ms=definition.end_ms)
         return Draft(definition, recurrence, keeps_anchor(schedule))
 
     def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:

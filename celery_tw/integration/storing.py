@@ -89,9 +89,7 @@ class Storing:
 
     # Recurring entries
 
-    def _put_recurring(
-        self, drafts: Sequence[tuple[Draft, int | None]], now_ms: int, process_start_ms: int | None
-    ) -> dict[str, Outcome]:
+    def _put_recurring(self, drafts: Sequence[tuple[Draft, int | None]], now_ms: int, process_start_ms: int | None) -> dict[str, Outcome]:
         if not drafts:
             return {}
         placed = self._with_ids(drafts, one_time=False)

@@ -44,7 +44,7 @@ def script(name: str) -> Script:
     return Script(name)
 
 
-class translated_errors:  # noqa: N801 - reads as a verb in `with`
+class translated_errors:  # noqa: N801 - reads as a clause of `with`
     """Turn errors of redis-py into ours; the codes without a class of their own are told by their prefix."""
 
     BUSY = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNKILLABLE", "READONLY")
@@ -59,9 +59,12 @@ class translated_errors:  # noqa: N801 - reads as a verb in `with`
         if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)):
             raise StoreUnavailable(f"{self.verb}: Redis did not answer: {error}") from error
         if isinstance(error, redis.exceptions.ResponseError):
-            raise self._refusal(str(error)) from error
+            raise self._refusal(error) from error
 
-    def _refusal(self, text: str) -> Exception:
+    def _refusal(self, error: redis.exceptions.ResponseError) -> Exception:
+        text = str(error)
+        if isinstance(error, redis.exceptions.OutOfMemoryError):
+            return StoreRefused(f"{self.verb}: Redis is out of memory, nothing was written: raise its maxmemory or free some ({text})")
         if "STALE" in text:
             return StaleEpoch(f"{self.verb}: {text}")
         if text.startswith(self.BUSY):

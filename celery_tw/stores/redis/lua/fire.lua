@@ -112,8 +112,8 @@ end
 
 local function record_missed(e)
   if e.skip ~= '' then
-    redis.call('ZADD', e.skips, e.skip_to, e.skip)
     redis.call('ZREMRANGEBYSCORE', e.skips, '-inf', string.format('%.0f', now - skips_kept))
+    redis.call('ZADD', e.skips, e.skip_to, e.skip)
     redis.call('PEXPIRE', e.skips, skips_kept)
   end
   if e.backlog ~= '' then
