@@ -42,7 +42,7 @@ def keep_anchor(definition: Definition, standing: Standing | None) -> Definition
 
 
 def _same_interval(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return old.get("kind") == new["kind"] == "interval" and old.get("period_ms") == new["period_ms"]
+    return bool(old.get("kind") == new["kind"] == "interval" and old.get("period_ms") == new["period_ms"])
 
 
 def upsert(definition: Definition, standing: Standing | None, *, old_recurrence: Recurrence | None, now_ms: int) -> Upsert:

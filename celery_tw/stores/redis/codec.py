@@ -41,7 +41,8 @@ def encode_definition(definition: Definition) -> bytes:
         value = getattr(definition, field)
         if value != getattr(_DEFAULTS, field):
             record[field] = value
-    return kombu_json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+    text: str = kombu_json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return text.encode()
 
 
 def decode_definition(raw: bytes | None) -> Definition:

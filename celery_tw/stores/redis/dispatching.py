@@ -4,14 +4,12 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-import redis
-
 from celery_tw.core.command import Command
 from celery_tw.core.misfire import MissedRange, SkippedRange
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
 from celery_tw.stores.redis.keys import FIRED_KEPT_MS, SKIPS_KEPT_MS, Keys
-from celery_tw.stores.redis.scripts import Argument, script, translated_errors
+from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +61,7 @@ class _Call:
 class Dispatching:
     """The leader's hands on one shard."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, *, lease_ms: int, history_size: int) -> None:
+    def __init__(self, client: RedisClient, keys: Keys, *, lease_ms: int, history_size: int) -> None:
         self.client = client
         self.keys = keys
         self.lease_ms = lease_ms

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
 from celery_tw.stores.redis.codec import SCHEMA
 from celery_tw.stores.redis.keys import NEWS_KEPT, Keys
-from celery_tw.stores.redis.scripts import script, translated_errors
+from celery_tw.stores.redis.scripts import RedisClient, script, translated_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Renewal:
 class Election:
     """One shard's leader key."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+    def __init__(self, client: RedisClient, keys: Keys) -> None:
         self.client = client
         self.keys = keys
 

@@ -6,10 +6,8 @@ timetable again instead of trusting what it heard.
 
 from dataclasses import dataclass
 
-import redis
-
 from celery_tw.stores.redis.keys import Keys
-from celery_tw.stores.redis.scripts import translated_errors
+from celery_tw.stores.redis.scripts import RedisClient, translated_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class News:
 class NewsReader:
     """A place in the stream."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+    def __init__(self, client: RedisClient, keys: Keys) -> None:
         self.client = client
         self.keys = keys
         self._position = b"$"

@@ -15,6 +15,9 @@ from celery_tw.errors import StaleEpoch, StoreRefused, StoreUnavailable
 
 Argument = str | bytes | int
 
+RedisClient = Any
+"""A `redis.Redis` whose replies are bytes. Its own annotations leave open whether replies are bytes or text, so it goes untyped here."""
+
 
 class Script:
     """A Lua script with its digest."""
@@ -24,7 +27,7 @@ class Script:
         self.text = files("celery_tw.stores.redis").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    def run(self, client: redis.Redis, keys: list[str | bytes], args: list[Argument]) -> Any:
+    def run(self, client: RedisClient, keys: list[str | bytes], args: list[Argument]) -> Any:
         """Run the script and return its reply.
 
         Raises `StaleEpoch` when the script refused the caller's epoch, `StoreRefused` when Redis refused the command, and

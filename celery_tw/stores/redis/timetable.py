@@ -7,13 +7,11 @@ version: whoever loses a race reads again.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import redis
-
 from celery_tw.core.misfire import SkippedRange
 from celery_tw.errors import MalformedRecord, NewerSchema
 from celery_tw.stores.redis.codec import SCHEMA, decode_definition, encode_skip, unpack_one_time
 from celery_tw.stores.redis.keys import NEWS_KEPT, TOMBSTONE_MS, Keys, is_one_time
-from celery_tw.stores.redis.scripts import Argument, script, translated_errors
+from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 
 CHUNK = 500
 
@@ -63,7 +61,7 @@ class Timetable:
 
     FIELDS = ("def", "ver", "mark", "count", "fired", "paused", "pause_note", "removed")
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+    def __init__(self, client: RedisClient, keys: Keys) -> None:
         self.client = client
         self.keys = keys
 

@@ -1,0 +1,257 @@
+"""One leader at a time, a dead one replaced, a stale one harmless."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from celery_tw.clock import RedisTime
+from celery_tw.errors import StoreUnavailable
+from celery_tw.leadership.elector import Elector
+from celery_tw.stores.redis.codec import SCHEMA
+from celery_tw.stores.redis.election import Election, Held
+from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.testing.manual_clock import ManualClock
+from tests.waiting import wait_until
+
+LEASE_MS = 3000
+KEYS = Keys("shop")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def make_elector(redis_client: redis.Redis, clock: ManualClock) -> Callable[..., Elector]:
+    def make(owner: str, *, client: Any = None, own_clock: ManualClock | None = None) -> Elector:
+        ticking = own_clock or clock
+        return Elector(
+            Election(client or redis_client, KEYS),
+            clock=ticking,
+            redis_time=RedisTime(ticking),
+            owner=owner,
+            lease_ms=LEASE_MS,
+            max_skew_ms=5000,
+        )
+
+    return make
+
+
+def test_the_first_to_ask_leads_and_the_second_stands_by(make_elector: Callable[..., Elector]) -> None:
+    first, second = make_elector("first"), make_elector("second")
+
+    first.step()
+    second.step()
+
+    assert first.leads()
+    assert not second.leads()
+    assert second.holder is not None
+    assert second.holder.owner == "first"
+
+
+def test_a_resignation_lets_the_next_one_lead_with_a_higher_epoch(make_elector: Callable[..., Elector]) -> None:
+    first, second = make_elector("first"), make_elector("second")
+    first.step()
+    assert first.term is not None
+    old = first.term.epoch
+
+    first.resign()
+    second.step()
+
+    assert second.term is not None
+    assert second.term.epoch > old
+    assert first.term is None
+
+
+def test_a_late_resignation_does_not_end_a_newer_term(make_elector: Callable[..., Elector]) -> None:
+    first, second = make_elector("first"), make_elector("second")
+    first.step()
+    assert first.term is not None
+    first.election.resign(first.term.epoch)
+    second.step()
+
+    first.resign()
+    second.step()
+
+    assert second.leads()
+
+
+def test_a_leader_stops_trusting_its_term_before_the_lease_ends(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    leader = make_elector("leader")
+    leader.step()
+
+    clock.advance(2600)
+    assert leader.leads()
+    clock.advance(100)
+
+    assert not leader.leads()
+
+
+def test_a_leader_that_cannot_reach_redis_stops_by_its_own_clock(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    away = redis.Redis(unix_socket_path="/nowhere", retry=None)
+    leader = make_elector("leader")
+    leader.step()
+    leader.election = Election(away, KEYS)
+
+    with pytest.raises(StoreUnavailable):
+        leader.step()
+    assert leader.term is not None
+    clock.advance(LEASE_MS)
+    with pytest.raises(StoreUnavailable):
+        leader.step()
+
+    assert leader.term is None
+
+
+def test_a_leader_whose_key_is_gone_stands_by_and_may_lead_again(
+    make_elector: Callable[..., Elector], redis_client: redis.Redis
+) -> None:
+    leader = make_elector("leader")
+    leader.step()
+    assert leader.term is not None
+    before = leader.term.epoch
+    redis_client.delete(KEYS.leader)
+
+    leader.step()
+    assert leader.term is None
+    leader.step()
+
+    assert leader.term is not None
+    assert leader.term.epoch > before
+
+
+def test_epochs_grow_even_when_the_counter_is_lost(make_elector: Callable[..., Elector], redis_client: redis.Redis) -> None:
+    leader = make_elector("leader")
+    leader.step()
+    assert leader.term is not None
+    before = leader.term.epoch
+    wait_until(lambda: Timetable(redis_client, KEYS).now_ms() > before)
+    redis_client.flushall()
+
+    leader.step()
+    leader.step()
+
+    assert leader.term is not None
+    assert leader.term.epoch > before
+
+
+def test_silence_is_judged_by_the_counter_not_by_the_key(
+    make_elector: Callable[..., Elector], redis_client: redis.Redis, clock: ManualClock
+) -> None:
+    dead, other = make_elector("dead"), make_elector("other")
+    dead.step()
+    redis_client.persist(KEYS.leader)  # as when the server's clock was set back: the lease does not run out
+
+    for _ in range(LEASE_MS // 250 + 2):
+        other.step()
+        clock.advance(250)
+
+    assert other.leads()
+    dead.step()
+    assert dead.term is None
+
+
+def test_a_living_leader_is_never_replaced(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    leader, other = make_elector("leader"), make_elector("other")
+
+    for _ in range(100):
+        leader.step()
+        other.step()
+        clock.advance(250)
+
+    assert leader.leads()
+    assert not other.leads()
+
+
+def test_a_stand_by_that_lost_redis_begins_its_watch_anew(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    leader, other = make_elector("leader"), make_elector("other")
+    leader.step()
+    other.step()
+    reachable, other.election = other.election, Election(redis.Redis(unix_socket_path="/nowhere", retry=None), KEYS)
+    clock.advance(LEASE_MS * 2)
+    with pytest.raises(StoreUnavailable):
+        other.step()
+    other.election = reachable
+
+    other.step()
+
+    assert not other.leads()
+
+
+def test_two_observers_of_one_silence_cannot_both_take_over(make_elector: Callable[..., Elector], redis_client: redis.Redis) -> None:
+    election = make_elector("dead").election
+    election.acquire("dead", lease_ms=LEASE_MS)
+    held = election.acquire("b", lease_ms=LEASE_MS)
+    assert isinstance(held, Held)
+
+    first = election.acquire("b", lease_ms=LEASE_MS, still=held)
+    second = election.acquire("c", lease_ms=LEASE_MS, still=held)
+
+    assert not isinstance(first, Held)
+    assert isinstance(second, Held)
+
+
+def test_an_older_version_does_not_lead_over_newer_data(make_elector: Callable[..., Elector], redis_client: redis.Redis) -> None:
+    redis_client.set(KEYS.schema, SCHEMA + 1)
+    elector = make_elector("old")
+
+    elector.step()
+
+    assert not elector.leads()
+
+
+def test_the_silent_are_struck_from_the_list(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    leader, other = make_elector("leader"), make_elector("other")
+    leader.step()
+    other.step()
+    assert set(leader.election.members()) == {"leader", "other"}
+
+    for _ in range(20):
+        clock.advance(1000)
+        leader.step()
+
+    assert set(leader.election.members()) == {"leader"}
+
+
+class TestAStepOfRedisTime:
+    """The server's clock jumps ahead: on the leader's side that is a sample far from where boot time carried the last one."""
+
+    def lead_through_a_step(self, elector: Elector, clock: ManualClock, *, shared: bool) -> None:
+        elector.step()
+        clock.advance(1000)
+        elector.step()
+        # Redis time cannot be set from here; boot time standing still for an hour's worth of samples looks the same.
+        elector.redis_time.observe(elector.redis_time.now_ms() - 3_600_000)
+        if not shared:
+            clock.step_wall(-3_600_000)
+        clock.advance(1000)
+        elector.step()
+
+    def test_holds_dispatch_until_it_is_judged(self, make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+        elector = make_elector("leader")
+
+        self.lead_through_a_step(elector, clock, shared=False)
+
+        assert elector.dispatch_held
+        assert elector.leads()
+
+    def test_that_no_other_clock_shares_holds_dispatch_for_a_person(
+        self, make_elector: Callable[..., Elector], clock: ManualClock
+    ) -> None:
+        elector = make_elector("leader")
+        self.lead_through_a_step(elector, clock, shared=False)
+
+        for _ in range(5):
+            clock.advance(1000)
+            elector.step()
+
+        assert elector.election.clock_hold() is not None
+        assert elector.dispatch_held
+        assert elector.election.accept_clock()
+        clock.advance(1000)
+        elector.step()
+        assert not elector.dispatch_held
