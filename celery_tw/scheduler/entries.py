@@ -53,6 +53,7 @@ class Entries:
 
     def clear(self) -> None:
         self._known.clear()
+        self._fingerprint = self.workshop.fingerprint()
 
     def forget(self, entry_id: int) -> None:
         """Drop what is known of an entry; it is read again when needed."""
@@ -63,10 +64,8 @@ class Entries:
 
     def drop_outdated(self) -> None:
         """Forget all prepared messages when routes, serializer, signals or the like have changed."""
-        fingerprint = self.workshop.fingerprint()
-        if fingerprint != self._fingerprint:
-            self._fingerprint = fingerprint
-            self._known.clear()
+        if self.workshop.fingerprint() != self._fingerprint:
+            self.clear()
 
     def load(self, entry_ids: Iterable[int]) -> None:
         """Read and prepare those of *entry_ids* that are not known yet."""
