@@ -1,0 +1,87 @@
+"""Filling: entries of each kind, stored as a user of each scheduler would store them."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.schedules import schedule as celery_schedule
+from redbeat import RedBeatSchedulerEntry
+
+from benchmarks.application import KWARGS, entry_name
+from celery_tw import TimeWheel, every, once
+from celery_tw.core.identity import FireIds
+from celery_tw.integration.connected import Connected
+from celery_tw.stores.redis.codec import unpack_one_time
+from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.timetable import CHUNK, OneTimeWrite, Timetable
+
+
+def store_one_time(app: Celery, count: int, *, at: datetime) -> float:
+    """Store *count* one-time tasks due *at* one moment; return how many seconds it took."""
+    return _store_many(app, count, once(at))
+
+
+def store_recurring(app: Celery, count: int, *, period_s: float, anchor: datetime) -> float:
+    """Store *count* entries on the grid of *period_s* through *anchor*; return how many seconds it took."""
+    return _store_many(app, count, every(seconds=period_s, anchor=anchor))
+
+
+def _store_many(app: Celery, count: int, schedule: Any) -> float:
+    task = app.tasks["benchmarks.work"]
+    specs: Iterator[dict[str, Any]] = (
+        {"name": entry_name(number), "signature": task.s(number, **KWARGS), "schedule": schedule} for number in range(count)
+    )
+    started_s = time.perf_counter()
+    TimeWheel(app).schedule_many(specs)
+    return time.perf_counter() - started_s
+
+
+def store_for_redbeat(app: Celery, count: int, *, period_s: float, last_run_s: float, first: int = 0) -> float:
+    """Store *count* RedBeat entries, numbered from *first*, that ran *last_run_s* ago; return how many seconds it took."""
+    last_run_at = datetime.now(UTC) - timedelta(seconds=last_run_s)
+    period = celery_schedule(timedelta(seconds=period_s), app=app)
+    started_s = time.perf_counter()
+    for number in range(first, first + count):
+        entry = RedBeatSchedulerEntry(
+            entry_name(number), "benchmarks.work", period, args=(number,), kwargs=KWARGS, app=app, last_run_at=last_run_at
+        )
+        entry.save()
+    return time.perf_counter() - started_s
+
+
+def stored_messages(app: Celery, client: redis.Redis) -> list[bytes]:
+    """Return the message of each one-time task that waits in the timetable."""
+    keys = Connected(app).keys
+    ids = [int(member) for member in client.zrange(keys.due, 0, -1)]
+    messages: list[bytes] = []
+    for first in range(0, len(ids), CHUNK):
+        records = client.mget([keys.entry(entry_id) for entry_id in ids[first : first + CHUNK]])
+        messages += [unpack_one_time(record).message for record in records]
+    return messages
+
+
+def hold_in_store(app: Celery, client: redis.Redis, count: int, *, first: datetime, spread_s: float) -> None:
+    """Store *count* one-time tasks due from *first* on, evenly over *spread_s*, quickly: one record is made and copied.
+
+    They stand in the timetable as ``schedule_many`` would put them, but under no name, and only the writing script is run.
+    """
+    keys: Keys = Connected(app).keys
+    timetable = Timetable(client, keys)
+    store_one_time(app, 1, at=first + timedelta(seconds=spread_s))
+    ((_, entry_id),) = timetable.nearest(1)
+    record = unpack_one_time(client.get(keys.entry(entry_id)) or b"")
+    timetable.remove(record.name, entry_id)
+    fire_ids, first_ms = FireIds("held"), int(first.timestamp() * 1000)
+    for start in range(0, count, CHUNK):
+        ids = timetable.reserve(min(CHUNK, count - start), one_time=True)
+        dues = [first_ms + int(spread_s * 1000 * (start + index) / count) for index in range(len(ids))]
+        template = record.pack().split(b"\n", 5)
+        writes = []
+        for number, due_ms in zip(ids, dues, strict=True):
+            mid = fire_ids.fire_id(number, due_ms)
+            template[1], template[4] = mid.encode(), b""
+            writes.append(OneTimeWrite(name="", entry_id=number, mid=mid, due_ms=due_ms, record=b"\n".join(template)))
+        timetable.put_one_time(writes)
