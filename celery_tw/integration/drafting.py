@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from celery.canvas import Signature
-from kombu.utils import json as kombu_json
 
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.definition import Definition, Source
@@ -17,6 +16,7 @@ from celery_tw.errors import InvalidEntry, InvalidSchedule
 from celery_tw.integration.moments import aware_ms
 from celery_tw.integration.schedules import keeps_anchor, recurrence_of, spec_of
 from celery_tw.settings import Settings
+from celery_tw.stores.redis.codec import encode_definition
 
 LONGEST_NAME = 200
 LARGEST_PAYLOAD = 256 * 1024
@@ -37,11 +37,31 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A checked definition with its slots; *floating* when its interval's grid is that of the entry already stored, if any."""
+    """A checked definition with its slots and its stored form.
+
+    *floating* when its interval's grid is that of the entry already stored, if any.
+    """
 
     definition: Definition
     recurrence: Recurrence
     floating: bool
+    encoded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """What entries with the same schedule and options have in common, worked out once for a run of them."""
+
+    schedule: Any
+    options: Mapping[str, Any]
+    now_ms: int
+    spec: Mapping[str, Any]
+    checked: Mapping[str, Any]
+    recurrence: Recurrence
+    floating: bool
+
+    def serves(self, schedule: Any, options: Mapping[str, Any], now_ms: int) -> bool:
+        return schedule is self.schedule and now_ms == self.now_ms and options == self.options and not self.spec.get("hash_id")
 
 
 class Drafter:
@@ -50,6 +70,7 @@ class Drafter:
     def __init__(self, app: Any, settings: Settings) -> None:
         self.app = app
         self.settings = settings
+        self._last: _Timing | None = None
 
     def draft(
         self,
@@ -63,22 +84,31 @@ class Drafter:
         **options: Any,
     ) -> Draft:
         """Return the definition of the entry *name*; raises `InvalidEntry` or `InvalidSchedule`."""
-        checked = self._options(options)
-        spec = spec_of(schedule, app=self.app, now_ms=now_ms, entry_name=checked_name(name))
+        timing = self._timing(checked_name(name), schedule, options, now_ms)
         definition = Definition(
             name=name,
-            signature=plain_signature(signature),
-            schedule=spec,
+            signature=checked_signature(signature),
+            schedule=timing.spec,
             source=source,
-            local=local or spec["kind"] == "custom",
-            **checked,
+            local=local or timing.spec["kind"] == "custom",
+            **timing.checked,
         )
         if definition.local and source == "api":
             raise InvalidSchedule(
-                f"the schedule of entry {name!r} is a class of its own, {spec.get('repr')}: only a settings entry can have one"
+                f"the schedule of entry {name!r} is a class of its own, {timing.spec.get('repr')}: only a settings entry can have one"
             )
-        recurrence = Bounded(recurrence_of(spec, app=self.app, schedule=schedule), start_ms=definition.start_ms, end_ms=definition.end_ms)
-        return Draft(definition, recurrence, keeps_anchor(schedule))
+        return Draft(definition, timing.recurrence, timing.floating, _encoded(definition))
+
+    def _timing(self, name: str, schedule: Any, options: Mapping[str, Any], now_ms: int) -> _Timing:
+        last = self._last
+        if last is not None and last.serves(schedule, options, now_ms):
+            return last
+        checked = self._options(options)
+        spec = spec_of(schedule, app=self.app, now_ms=now_ms, entry_name=name)
+        inner = recurrence_of(spec, app=self.app, schedule=schedule)
+        recurrence = Bounded(inner, start_ms=checked["start_ms"], end_ms=checked["end_ms"])
+        self._last = _Timing(schedule, options, now_ms, spec, checked, recurrence, keeps_anchor(schedule))
+        return self._last
 
     def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         unknown = sorted(set(options) - set(OPTIONS))
@@ -108,22 +138,26 @@ def checked_name(name: Any) -> str:
     return name
 
 
-def plain_signature(signature: Any) -> dict[str, Any]:
-    """Return a signature or canvas as plain JSON values; raises `InvalidEntry` when it is none, too large or not JSON."""
+def checked_signature(signature: Any) -> dict[str, Any]:
+    """Return a signature or canvas as a plain dictionary; raises `InvalidEntry` when it is none."""
     if not isinstance(signature, Signature):
         hint = ", with its arguments: task.s(…)" if hasattr(signature, "s") else ""
         raise InvalidEntry(f"an entry sends a signature or canvas{hint}, not {type(signature).__name__}")
+    return dict(signature)
+
+
+def _encoded(definition: Definition) -> bytes:
+    """Return the stored form; raises `InvalidEntry` when it is too large or has values without a JSON form."""
     try:
-        text = kombu_json.dumps(signature)
+        encoded = encode_definition(definition)
     except (TypeError, ValueError) as error:
-        raise InvalidEntry(f"the arguments of {signature.task} cannot be written as JSON: {error}") from error
-    if len(text) > LARGEST_PAYLOAD:
+        raise InvalidEntry(f"entry {definition.name!r}: the arguments of {definition.task} cannot be written as JSON: {error}") from error
+    if len(encoded) > LARGEST_PAYLOAD:
         raise InvalidEntry(
-            f"the arguments and options of {signature.task} take {len(text):,} bytes; at most {LARGEST_PAYLOAD:,} are stored: "
-            "pass a reference instead"
+            f"entry {definition.name!r}: the arguments and options of {definition.task} take {len(encoded):,} bytes; "
+            f"at most {LARGEST_PAYLOAD:,} are stored: pass a reference instead"
         )
-    plain: dict[str, Any] = kombu_json.loads(text)
-    return plain
+    return encoded
 
 
 def _refuse_later(options: Mapping[str, Any]) -> None:

@@ -114,12 +114,11 @@ class Storing:
     def _recurring_write(self, draft: Draft, entry_id: int, stored: Stored | None, now_ms: int) -> RecurringWrite | None:
         """Return what to write, or None when an equal definition stands."""
         standing = self._standing(stored)
-        definition, recurrence = draft.definition, draft.recurrence
+        definition, recurrence, encoded = draft.definition, draft.recurrence, draft.encoded
         if draft.floating:
             definition = keep_anchor(definition, standing)
             if definition is not draft.definition:
-                recurrence = self._recurrence(definition)
-        encoded = encode_definition(definition)
+                recurrence, encoded = self._recurrence(definition), encode_definition(definition)
         if stored is not None and not stored.removed and stored.definition == encoded:
             return None
         change = upsert(definition, standing, old_recurrence=self._old_recurrence(standing), now_ms=now_ms)
@@ -167,7 +166,7 @@ class Storing:
             definition = draft.definition
             _refuse_other_kind(draft, entry_id, one_time=True)
             _refuse_past(definition, now_ms)
-            write = self._one_time_write(definition, entry_id, now_ms)
+            write = self._one_time_write(draft, entry_id, now_ms)
             if not fresh and self._stands(entry_id, write):
                 outcomes[definition.name] = Outcome(definition.name, entry_id, "unchanged")
             else:
@@ -179,11 +178,12 @@ class Storing:
                     outcomes[write.name] = Outcome(write.name, write.entry_id, "unchanged" if status == "fired" else status)
         return outcomes
 
-    def _one_time_write(self, definition: Definition, entry_id: int, now_ms: int) -> OneTimeWrite:
+    def _one_time_write(self, draft: Draft, entry_id: int, now_ms: int) -> OneTimeWrite:
+        definition = draft.definition
         at_ms = int(definition.schedule["at_ms"])
         mid = self.fire_ids.fire_id(entry_id, at_ms)
         (command,) = self.renderer.prepare(definition).commands(Fire(mid, at_ms, definition.name))
-        extra = {"task": definition.task, "digest": _digest(definition), "misfire": definition.misfire.policy}
+        extra = {"task": definition.task, "digest": _digest(draft.encoded), "misfire": definition.misfire.policy}
         if definition.note:
             extra["note"] = definition.note
         record = OneTime(
@@ -237,5 +237,5 @@ def _refuse_past(definition: Definition, now_ms: int) -> None:
         )
 
 
-def _digest(definition: Definition) -> str:
-    return hashlib.blake2b(encode_definition(definition), digest_size=8).hexdigest()
+def _digest(encoded: bytes) -> str:
+    return hashlib.blake2b(encoded, digest_size=8).hexdigest()

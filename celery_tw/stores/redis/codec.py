@@ -21,6 +21,7 @@ from celery_tw.errors import MalformedRecord, NewerSchema
 
 SCHEMA = 1
 _DEFAULTS = Definition(name="", signature={}, schedule={})
+_ENCODER = kombu_json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def encode_definition(definition: Definition) -> bytes:
@@ -41,7 +42,7 @@ def encode_definition(definition: Definition) -> bytes:
         value = getattr(definition, field)
         if value != getattr(_DEFAULTS, field):
             record[field] = value
-    text: str = kombu_json.dumps(record, sort_keys=True, separators=(",", ":"))
+    text: str = _ENCODER.encode(record)
     return text.encode()
 
 
