@@ -22,7 +22,6 @@ setting                      default               meaning
 ``tw_overlap``               ``"allow"``           only "allow" in this version
 ``tw_catch_up_rate``         100 a second          how fast missed slots are fired, per queue
 ``tw_history_size``          60                    fires remembered per entry
-``tw_history_max_bytes``     64 MiB                what all histories together may take; beyond it fewer fires are kept
 ===========================  ====================  =====================================================================
 
 Reading never changes the configuration: ``app.add_defaults`` would override what the user's own module says.
@@ -69,7 +68,6 @@ class Settings:
     overlap: str = "allow"
     catch_up_rate: float = 100.0
     history_size: int = 60
-    history_max_bytes: int = 64 * 1024 * 1024
 
     @classmethod
     def read(cls, conf: Configuration, *, app_name: str | None) -> Self:
@@ -205,13 +203,13 @@ _ROWS: Mapping[str, _Row] = {
     "tw_overlap": _Row("overlap", only_for_now("allow", "skip", "buffer_one", "cancel_previous")),
     "tw_catch_up_rate": _Row("catch_up_rate", rate(0.001, 100_000)),
     "tw_history_size": _Row("history_size", whole(0, 10_000)),
-    "tw_history_max_bytes": _Row("history_max_bytes", whole(0, 1 << 40)),
 }
 
 KNOWN = ("tw_namespace", *_ROWS)
 
 #: Settings of parts that this version does not have. They are refused, so that nobody relies on them.
 LATER = (
+    "tw_history_max_bytes",
     "tw_database_url",
     "tw_defer_eta",
     "tw_defer_min_delay",

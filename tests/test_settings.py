@@ -153,7 +153,6 @@ def test_a_namespace_may_hold_the_usual_signs(namespace):
         ("tw_overlap", "never", "expected 'allow', got 'never'"),
         ("tw_catch_up_rate", 0, "a number per second"),
         ("tw_history_size", -1, "a whole number from 0"),
-        ("tw_history_max_bytes", "1 MB", "a whole number"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_itself_and_what_was_expected(name, value, expected):
