@@ -12,6 +12,7 @@
     ├── StoreRefused         Redis answered, and refused: out of memory, read-only, no permission
     ├── ServerUnavailable    no embedded server could be found or started
     ├── NamespaceTaken       the namespace holds the timetable of another project
+    ├── RenderFailed         Celery refused to send an entry's task, or had nowhere to send it
     ├── MalformedRecord      a stored record that cannot be read
     └── NewerSchema          a stored record written by a newer celery-tw
 
@@ -28,6 +29,7 @@ __all__ = [
     "MalformedRecord",
     "NamespaceTaken",
     "NewerSchema",
+    "RenderFailed",
     "ServerUnavailable",
     "StaleEpoch",
     "StaticEntry",
@@ -83,6 +85,15 @@ class ServerUnavailable(CeleryTWError):
 
 class NamespaceTaken(CeleryTWError):
     """Raised when the namespace in Redis belongs to another project."""
+
+
+class RenderFailed(CeleryTWError):
+    """Raised when Celery refused to send the task of an entry, or sent nothing."""
+
+    def __init__(self, name: str, cause: BaseException | str) -> None:
+        what = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
+        super().__init__(f"the message of entry {name!r} could not be made: {what}")
+        self.name = name
 
 
 class MalformedRecord(CeleryTWError, ValueError):
