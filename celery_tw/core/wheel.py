@@ -1,24 +1,28 @@
 """Wheel: an alarm clock for a million ids.
 
-Four rings of slots turn at four speeds. A slot of the first is a second, of the second a minute, of the third an hour, of the fourth
-a day; together they reach 60 × 60 × 24 × 30 seconds, thirty days, ahead. An id waits in the coarsest ring that its distance needs and
-comes down ring by ring as its time draws near. Below the first ring the *moments* hold what is due in the open second or before it,
-millisecond by millisecond: from there, and only from there, ids go out.
+Four rings of slots turn at four speeds. A slot of the first is a second, of the second a minute, of the third an
+hour, of the fourth a day; together they reach 60 × 60 × 24 × 30 seconds, thirty days, ahead. An id waits in the
+coarsest ring that its distance needs and comes down ring by ring as its time draws near. Below the first ring lies
+the open second, from which, and only from which, ids go out. It is sorted when it opens. What is inserted into it
+later or was due before it, and a second of too many ids to sort at once, goes into the *moments* instead: the ids by
+their millisecond, and a heap of these.
 
-Worked example: it is 12:00:00, and an id is due 2 h 15 m 30 s from now, at 14:15:30. It goes into the hours, slot 14. When the
-clock reaches 13:00, slot 14 is the next hour and is brought down: the id goes into the minutes, slot 14:15. At 14:14 it goes into
-the seconds, slot 14:15:30. At 14:15:30 that second opens and the id is handed out.
+Worked example: it is 12:00:00, and an id is due 2 h 15 m 30 s from now, at 14:15:30. It goes into the hours, slot 14.
+When the clock reaches 13:00, slot 14 is the next hour and is brought down: the id goes into the minutes, slot 14:15.
+At 14:14 it goes into the seconds, slot 14:15:30. At 14:15:30 that second opens and the id is handed out.
 
-A slot is brought down one slot ahead of its time, so each of the lower rings has room for two turns (120, 120, 48 slots): a minute, an
-hour or a day that holds half a million ids is spread while the one before it passes, and what is due on the hour waits for nobody. No
-call of ``advance`` moves more than ``MOVES_PER_ADVANCE`` ids; while there is more to move or to hand out, ``next_ms`` answers with a
-moment already past, which means: call again. A second's own ids are moved when it opens.
+A slot is brought down one slot ahead of its time, so each of the lower rings has room for two turns (120, 120, 48
+slots): a minute, an hour or a day that holds half a million ids is spread while the one before it passes, and what is
+due on the hour waits for nobody. No call of ``advance`` moves more than ``MOVES_PER_ADVANCE`` ids; while there is
+more to move or to hand out, ``next_ms`` answers with a moment already past, which means: call again. A second's own
+ids are moved when it opens.
 
-Costs: an id takes 16 bytes, a due time and the id side by side in two arrays of its slot, and nothing else is kept of it. An insert
-is one append. Occupied slots are bits of an integer, so that a clock jumping over twenty empty days looks at four integers.
+Costs: an id takes 16 bytes, a due time and the id side by side in two arrays of its slot, and nothing else is kept of
+it. An insert is one append. Occupied slots are bits of an integer, so that a clock jumping over twenty empty days
+looks at four integers.
 
-Cancelling leaves a mark with the second in which the id is due; the id is dropped when its turn comes, and the marks go when that
-second has passed. Inserting the same pair again takes the mark back, and the id comes out once.
+Cancelling leaves a mark with the second in which the id is due; the id is dropped when its turn comes, and the marks
+go when that second has passed. Inserting the same pair again takes the mark back, and the id comes out once.
 
 The wheel is not the truth: it may be thrown away and filled again from the timetable at any time.
 """
@@ -34,9 +38,7 @@ from celery_tw.errors import ImproperlyConfigured
 SECOND_MS = 1000
 MOVES_PER_ADVANCE = 4096
 
-DEFAULT_LEVELS = (60, 60, 24, 30)
-
-DROP, KEEP_ONE = False, True
+DROP, KEEP_ONE = False, True  # what a mark says of all copies of its pair
 
 
 class Ring:
@@ -84,7 +86,7 @@ class Wheel:
     hours to a day, days in all. Ids are whole numbers of 64 bits.
     """
 
-    def __init__(self, *, now_ms: int, levels: tuple[int, int, int, int] = DEFAULT_LEVELS) -> None:
+    def __init__(self, *, now_ms: int, levels: tuple[int, int, int, int] = (60, 60, 24, 30)) -> None:
         self._rings = _rings(levels)
         self._opened: list[tuple[int, int]] = []  # the pairs of the open second, sorted when it was opened
         self._moments: list[int] = []  # a heap of the due times in _ids_at
@@ -173,7 +175,7 @@ class Wheel:
         return True
 
     def _bring_down(self) -> bool:
-        """Bring down all slots in which the open second lies; return False when there were too many ids for one call."""
+        """Bring down all slots in which the open second lies; return False when the moves did not suffice."""
         now_ms = self._second * SECOND_MS
         longer = all(self._empty(ring, now_ms // ring.unit_ms) for ring in reversed(self._rings[1:]))
         return longer and self._open_second()
@@ -196,13 +198,17 @@ class Wheel:
         while ring.holds(unit):
             if not self._moves_left:
                 return False
-            moved = self._place(ring.pull(unit, self._moves_left))
-            self._moves_left -= moved
-            self._held -= moved  # they were held before
+            self._moves_left -= self._place_again(ring.pull(unit, self._moves_left))
         return True
 
+    def _place_again(self, pairs: Iterable[tuple[int, int]]) -> int:
+        """Place pairs that were held already; return how many."""
+        moved = self._place(pairs)
+        self._held -= moved
+        return moved
+
     def _place(self, pairs: Iterable[tuple[int, int]]) -> int:
-        """Append each pair to the slot where it belongs; return how many belong to any."""
+        """Append each pair to the slot where it belongs, or to its moment; return how many are not beyond the span."""
         placed = 0
         ends, rings, ids_at, moments = self._ends, self._rings, self._ids_at, self._moments
         try:
@@ -232,7 +238,7 @@ class Wheel:
     def _take(self, taken: list[tuple[int, int]], until_ms: int, limit: int) -> None:
         """Move pairs due at or before *until_ms* to *taken*, oldest first, until that has *limit*."""
         if self._opened and (self._moments or self._second in self._marks):
-            self._held -= self._place((entry_id, due_ms) for due_ms, entry_id in self._opened)
+            self._place_again((entry_id, due_ms) for due_ms, entry_id in self._opened)
             self._opened = []
         if self._opened:
             self._take_opened(taken, until_ms, limit)
