@@ -1,1 +1,26 @@
-"""`celery tw`: the command line for people."""
+"""`celery -A proj tw …`: the command line for people.
+
+Celery loads this module at the start of *every* one of its commands, a worker's too: nothing is imported here beyond what the library
+itself needs, and rich only when a table is drawn.
+
+Exit codes: 0 done, 1 refused (the reason is on standard error, in one line), 2 wrong usage, 69 Redis does not answer.
+"""
+
+import click
+
+from celery_tw.cli.clock import clock
+from celery_tw.cli.failures import OneLineErrors
+from celery_tw.cli.schedule import schedule
+from celery_tw.cli.status import status
+
+
+@click.group(cls=OneLineErrors)
+def tw() -> None:
+    """Look at the time wheel and change its entries."""
+
+
+tw.add_command(status)
+tw.add_command(schedule)
+tw.add_command(clock)
+
+__all__ = ["tw"]

@@ -1,0 +1,48 @@
+"""Failures: an error that a person can act on becomes one line on standard error and an exit code, never a traceback.
+
+1
+    The command was refused: an unknown entry, an impossible schedule, wrong settings. Nothing was changed.
+69
+    Redis does not answer (``EX_UNAVAILABLE`` of sysexits.h). A change may or may not have happened.
+
+Usage errors, code 2, are click's own. Any other exception is a fault of ours or of the user's modules, and keeps its traceback.
+"""
+
+from typing import Any
+
+import click
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from celery_tw.errors import CeleryTWError, ImproperlyConfigured, StoreUnavailable
+from celery_tw.integration import broker
+
+REFUSED = 1
+REDIS_AWAY = 69
+
+_AWAY = (StoreUnavailable, OperationalError, RedisConnectionError, RedisTimeoutError)
+
+
+class Failure(click.ClickException):
+    """One line, and an exit code."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(" ".join(message.split()))
+        self.exit_code = exit_code
+
+
+class OneLineErrors(click.Group):
+    """The group whose commands fail in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _AWAY as error:
+            raise Failure(f"{_servers(ctx)}: {error}", exit_code=REDIS_AWAY) from error
+        except (CeleryTWError, ImproperlyConfigured) as error:
+            raise Failure(str(error), exit_code=REFUSED) from error
+
+
+def _servers(ctx: click.Context) -> str:
+    return f"Redis at {', '.join(broker.servers(ctx.obj.app))} does not answer"

