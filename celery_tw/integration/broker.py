@@ -1,9 +1,9 @@
 """Broker: our own client of the Redis that is the app's broker.
 
 A fire claims a slot and enqueues its message in one script, so the timetable lives where the queues are: same server,
-same database. The client is built from what kombu derives from the app's settings (URL, TLS, socket, sentinels, lists,
-credentials), but is not kombu's: no key prefix, bytes as replies, sub-second time-outs, and no retries, because only the
-caller knows whether a script may be sent again. Building it connects to nothing.
+same database. The client is built from what kombu derives from the app's settings (URL, TLS, socket, sentinels,
+lists, credentials), but is not kombu's: no key prefix, bytes as replies, sub-second time-outs, and no retries,
+because only the caller knows whether a script may be sent again. Building it connects to nothing.
 """
 
 import json
@@ -86,12 +86,12 @@ def _url(app: Any) -> str | None:
 
 def _transport_of(app: Any) -> str | None:
     """Return the name of the broker's transport unless it is a Redis."""
-    connection = app.connection_for_write()
     try:
-        is_redis = issubclass(connection.get_transport_cls(), Transport)
-    except ImportError:  # a broker whose client library is not installed is not this one either
-        is_redis = False
-    return None if is_redis else str(connection.transport_cls)
+        connection = app.connection_for_write()
+        transport = connection.get_transport_cls()
+    except ImportError:  # a broker whose client library is not installed is no Redis either
+        return str(app.conf.broker_write_url).partition("://")[0]
+    return None if issubclass(transport, Transport) else str(connection.transport_cls)
 
 
 def _pools(app: Any, url: str | None) -> list[ConnectionPool]:

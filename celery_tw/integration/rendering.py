@@ -16,6 +16,7 @@ from uuid import uuid4
 from celery_tw.core.command import Fire
 from celery_tw.core.definition import Definition
 from celery_tw.errors import RenderFailed
+from celery_tw.integration.argument_repr import ReprLimits
 from celery_tw.integration.celery_rendering import CeleryRendering
 from celery_tw.integration.delivery_tags import DeliveryTags
 from celery_tw.integration.surroundings import fingerprint, objection, task_objection
@@ -49,6 +50,7 @@ class Renderer:
         self._tags = DeliveryTags()
         self._fingerprint: tuple[Any, ...] | None = None
         self._objection: str | None = None
+        self._limits = ReprLimits(0, 0, None)
         self._task_objections: dict[str, str | None] = {}
         self._templates: dict[tuple[str, str], Template | str] = {}
 
@@ -78,6 +80,8 @@ class Renderer:
         self._templates.clear()
         self._task_objections.clear()
         self._objection = objection(self.app)
+        amqp, levels = self.app.amqp, self.app.conf.task_repr_maxlevels
+        self._limits = ReprLimits(amqp.argsrepr_maxsize, amqp.kwargsrepr_maxsize, levels)
         self._fingerprint = self.fingerprint()  # looking has made Celery build its router and sender
 
     def _reason(self, signature: Mapping[str, Any]) -> str | None:
@@ -120,15 +124,12 @@ class Renderer:
     def _filled(self, name: str, signature: Mapping[str, Any], template: Template) -> TemplateRendering:
         args, kwargs = list(signature.get("args") or ()), dict(signature.get("kwargs") or {})
         self._refuse_unfit(name, signature["task"], args, kwargs)
-        amqp = self.app.amqp
         own = own_values(
             name,
             args,
             kwargs,
             encoding=template.encoding,
-            argsrepr_size=amqp.argsrepr_maxsize,
-            kwargsrepr_size=amqp.kwargsrepr_maxsize,
-            levels=self.app.conf.task_repr_maxlevels,
+            limits=self._limits,
         )
         return TemplateRendering(template, own, self._tags.take)
 

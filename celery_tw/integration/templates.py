@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from celery.utils.saferepr import saferepr
 from kombu.serialization import dumps as serialized
 from kombu.utils.json import dumps
 
 from celery_tw.core.command import Command, Fire
+from celery_tw.integration.argument_repr import ReprLimits, argument_repr
 
 ID, SLOT, TAG, NAME, BODY, ARGSREPR, KWARGSREPR = range(7)
 
@@ -109,13 +109,13 @@ def _set(envelope: dict[str, Any], path: tuple[str, ...], value: str) -> None:
 
 
 def own_values(
-    name: str, args: list[Any], kwargs: Mapping[str, Any], *, encoding: str, argsrepr_size: int, kwargsrepr_size: int, levels: int | None
+    name: str, args: list[Any], kwargs: Mapping[str, Any], *, encoding: str, limits: ReprLimits
 ) -> tuple[bytes, bytes, bytes, bytes]:
     """Return an entry's own values as JSON: its name, the body of its message and the two representations of its arguments."""
     _, _, body = serialized((args, kwargs, _EMBED), serializer="json")
     return (
-        dumps(name).encode(),
-        b'"%b"' % base64.b64encode(body.encode()) if encoding == "base64" else dumps(body).encode(),
-        dumps(saferepr(args, argsrepr_size, maxlevels=levels)).encode() if args else b'"()"',
-        dumps(saferepr(kwargs, kwargsrepr_size, maxlevels=levels)).encode() if kwargs else b'"{}"',
+        json.dumps(name).encode(),
+        b'"%b"' % base64.b64encode(body.encode()) if encoding == "base64" else json.dumps(body).encode(),
+        json.dumps(argument_repr(args or (), size=limits.args_size, levels=limits.levels)).encode(),
+        json.dumps(argument_repr(kwargs, size=limits.kwargs_size, levels=limits.levels)).encode(),
     )
