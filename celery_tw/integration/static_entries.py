@@ -19,9 +19,9 @@ from celery.schedules import crontab, maybe_schedule
 from celery.schedules import schedule as interval
 from kombu.utils import json as kombu_json
 
-from celery_tw.errors import CeleryTWError, InvalidEntry
+from celery_tw.errors import CeleryTWError, InvalidEntry, InvalidSchedule
 from celery_tw.integration.drafting import LONGEST_NAME, Draft, Drafter
-from celery_tw.integration.storing import Storing
+from celery_tw.integration.storing import Outcome, Storing
 from celery_tw.stores.redis.timetable import CHUNK, Timetable
 
 logger = logging.getLogger(__name__)
@@ -142,20 +142,25 @@ class Installer:
         """Store what the settings say, remove what they no longer say; leave alone what a newer process wrote."""
         self.statics.clear()
         self.statics.update(read_settings(self.app))
-        drafts = self._drafts(self.timetable.now_ms())
         start_ms = self.process_start_ms()
         before = self.timetable.static_names()
+        drafts = self._drafts(self.timetable.now_ms(), before)
         for first in range(0, len(drafts), CHUNK):
             self._store(drafts[first : first + CHUNK], start_ms, before)
         self._remove_gone(before, start_ms)
 
-    def _drafts(self, now_ms: int) -> list[Draft]:
+    def _drafts(self, now_ms: int, before: Mapping[str, int]) -> list[Draft]:
         drafts = []
         for static in self.statics.values():
             try:
-                drafts.append(self._draft(static, now_ms))
+                draft = self._draft(static, now_ms)
             except CeleryTWError as error:
                 logger.error("entry %r of beat_schedule is left out: %s", static.name, error)
+                continue
+            if static.name in before or draft.recurrence.next_after(now_ms) is not None:
+                drafts.append(draft)
+            else:
+                logger.info("entry %r of beat_schedule has no slot any more: left out", static.name)
         return drafts
 
     def _draft(self, static: Static, now_ms: int) -> Draft:
@@ -172,7 +177,7 @@ class Installer:
         )
 
     def _store(self, drafts: list[Draft], start_ms: int, before: Mapping[str, int]) -> None:
-        outcomes = self.storing().store(drafts, now_ms=self.timetable.now_ms(), process_start_ms=start_ms)
+        outcomes = self._store_apart(drafts, start_ms)
         for outcome in outcomes:
             if outcome.status == "older":
                 logger.warning("entry %r was written by a process that started later: its settings stand", outcome.name)
@@ -180,10 +185,22 @@ class Installer:
         if unchanged:
             self.timetable.claim_static(unchanged, process_start_ms=start_ms)
 
+    def _store_apart(self, drafts: list[Draft], start_ms: int) -> list[Outcome]:
+        """Store all at once, or when one of them is refused one by one, so that it harms no other."""
+        try:
+            return self.storing().store(drafts, now_ms=self.timetable.now_ms(), process_start_ms=start_ms)
+        except (InvalidEntry, InvalidSchedule) as error:
+            if len(drafts) > 1:
+                return [outcome for draft in drafts for outcome in self._store_apart([draft], start_ms)]
+            logger.error("entry %r of beat_schedule is left out: %s", drafts[0].definition.name, error)
+            return []
+
     def _remove_gone(self, before: Mapping[str, int], start_ms: int) -> None:
         for name in before.keys() - self.statics.keys():
             entry_id = self.timetable.find_living(name)
-            if entry_id is not None and self.timetable.remove(name, entry_id, process_start_ms=start_ms) == "removed":
+            if entry_id is None:
+                self.timetable.disclaim_static(name)
+            elif self.timetable.remove(name, entry_id, process_start_ms=start_ms) == "removed":
                 logger.info("entry %r is gone from beat_schedule: removed", name)
 
 

@@ -127,10 +127,10 @@ class Elector:
         logger.info("leading shard %d with epoch %d", self.shard, led.epoch)
         leadership_taken.send(sender=self, epoch=led.epoch, owner=self.owner)
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, *, level: int = logging.WARNING) -> None:
         term, self.term, self._step = self.term, None, None
         if term is not None:
-            logger.warning("no longer leading shard %d (epoch %d): %s; standing by", self.shard, term.epoch, reason)
+            logger.log(level, "no longer leading shard %d (epoch %d): %s", self.shard, term.epoch, reason)
             leadership_lost.send(sender=self, epoch=term.epoch, owner=self.owner, reason=reason)
 
     def _stop_when_untrusted(self, reason: str) -> None:
@@ -140,7 +140,7 @@ class Elector:
     def resign(self) -> None:
         """Give the lead up, so that a stand-by takes over at once; harmless when not leading."""
         term = self.term
-        self._lose("resigned")
+        self._lose("resigned", level=logging.INFO)
         if term is not None:
             self.election.resign(term.epoch)
 

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 
 from celery_tw.clock import Clock, RedisTime
-from celery_tw.errors import StaleEpoch
+from celery_tw.errors import StaleEpoch, StoreRefused
 from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.backlog import Backlogs
 from celery_tw.scheduler.dispatch import BATCH, Dispatch
@@ -33,6 +33,7 @@ POLL_LIMIT = 500
 BACKLOGS_A_TURN = 20
 STAND_BY_MS = 1000
 HELD_MS = 500
+INSTALL_AGAIN_MS = 5000
 
 
 class Engine:
@@ -68,6 +69,7 @@ class Engine:
         self.missed_news = True
         self._epoch: int | None = None
         self._poll_boot_ms = 0
+        self._install_boot_ms: int | None = None
 
     def hear(self, heard: list[News], missed: bool) -> None:
         """Take news from the listening thread; *missed* tells that some were lost."""
@@ -90,9 +92,18 @@ class Engine:
             return STAND_BY_MS
 
     def _take_office(self, epoch: int) -> None:
-        self.installer.install()
+        self._install()
         self.missed_news = True
         self.dispatch.epoch = self._epoch = epoch
+
+    def _install(self) -> None:
+        """Bring the settings in; when Redis refuses them, what is stored goes on and they are tried again later."""
+        try:
+            self.installer.install()
+            self._install_boot_ms = None
+        except StoreRefused as error:
+            self._install_boot_ms = self.clock.boot_ms() + INSTALL_AGAIN_MS
+            logger.error("the settings entries are not in the timetable yet, tried again in %d s: %s", INSTALL_AGAIN_MS // 1000, error)
 
     def _lead(self, epoch: int) -> int:
         now_ms = self.gauges.now_ms = self.redis_time.now_ms()
@@ -143,7 +154,8 @@ class Engine:
         for due_ms, entry_id in taken:
             self.upcoming.add(entry_id, due_ms)
         self.entries.load(entry_id for _, entry_id in taken if entry_id & 1 == 0)
-        return len(taken) < TAKE
+        wheel_ms = self.horizon.next_ms()
+        return wheel_ms is None or wheel_ms > now_ms + LOOK_AHEAD_MS
 
     def _poll(self, now_ms: int) -> list[bytes]:
         """Once a second, ask for what is overdue and not in hand; return the backlogs whose turn it is."""
@@ -153,6 +165,8 @@ class Engine:
             return []
         self._poll_boot_ms = boot_ms
         self.entries.drop_outdated()
+        if self._install_boot_ms is not None and boot_ms >= self._install_boot_ms:
+            self._install()
         pairs, members = self.dispatching.poll(now_ms=now_ms, limit=POLL_LIMIT, backlogs=BACKLOGS_A_TURN)
         for due_ms, member in pairs:
             if not member.isdigit():

@@ -236,6 +236,11 @@ class Timetable:
         with translated_errors("HSET"):
             self.client.hset(self.keys.static, mapping=dict.fromkeys(names, process_start_ms))
 
+    def disclaim_static(self, name: str) -> None:
+        """Note that no settings entry is called *name* any more."""
+        with translated_errors("HDEL"):
+            self.client.hdel(self.keys.static, name)
+
     def open_backlog(self, entry_id: int, *, number: int, from_ms: int, to_ms: int, first_ms: int, left: int, rate: float | None) -> int:
         """Open a backlog of past slots; return its generation, 0 when there is no such entry."""
         member, shard = f"{entry_id}:{number}", self.keys
