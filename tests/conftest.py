@@ -9,6 +9,7 @@ from celery import Celery
 
 from celery_tw.embedded import EmbeddedServer, find_server
 from celery_tw.errors import ServerUnavailable
+from tests.closing import close
 from tests.requirements import require
 
 
@@ -55,13 +56,4 @@ def make_app(redis_url: str) -> Iterator[Callable[..., Celery]]:
 
     yield make
     for app in apps:
-        _close(app)
-
-
-def _close(app: Celery) -> None:
-    backend = app._backend_cache or getattr(app._local, "backend", None)
-    if backend is not None and hasattr(backend, "result_consumer"):
-        backend.result_consumer.stop()
-        backend.result_consumer._pubsub = None  # or a result that is collected later would connect again to unsubscribe
-        backend.client.close()
-    app.close()
+        close(app)

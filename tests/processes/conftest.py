@@ -1,0 +1,77 @@
+"""pytest-celery's setup over local processes.
+
+Its fixtures come with Docker behind them; those that reach for it are overridden here. ``celery_setup`` itself is pytest-celery's own, and
+``stage`` is its name with our type. Each test has a server of its own, because most of them hurt it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_celery import (
+    CeleryBackendCluster,
+    CeleryBrokerCluster,
+    CeleryTestBackend,
+    CeleryTestBroker,
+    CeleryWorkerCluster,
+)
+
+from celery_tw.embedded import EmbeddedServer
+from tests.closing import close
+from tests.processes.nodes import Worker
+from tests.processes.processes import Processes
+from tests.processes.container import ServerContainer
+from tests.processes.stage import Stage
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    """Show the logs of a failed test's processes."""
+    report = yield
+    processes = getattr(item, "funcargs", {}).get("processes")
+    if report.failed and processes is not None:
+        report.sections.append(("logs of the processes", processes.logs()))
+    return report
+
+
+@pytest.fixture
+def server(redis_server: EmbeddedServer) -> Iterator[EmbeddedServer]:
+    """A server of this test's own. (*redis_server* settles whether there can be one.)"""
+    with EmbeddedServer.start() as server:
+        yield server
+
+
+@pytest.fixture
+def processes(server: EmbeddedServer, tmp_path: Path) -> Iterator[Processes]:
+    """What starts ``celery`` commands for this test, and ends them."""
+    processes = Processes(tmp_path, url=server.url)
+    yield processes
+    processes.end()
+
+
+@pytest.fixture
+def celery_broker_cluster(server: EmbeddedServer) -> CeleryBrokerCluster:
+    return CeleryBrokerCluster(CeleryTestBroker(ServerContainer("broker", server.url)))
+
+
+@pytest.fixture
+def celery_backend_cluster(server: EmbeddedServer) -> CeleryBackendCluster:
+    return CeleryBackendCluster(CeleryTestBackend(ServerContainer("backend", server.url)))
+
+
+@pytest.fixture
+def celery_worker_cluster(processes: Processes) -> CeleryWorkerCluster:
+    """One stock worker; it is not waited for, because it comes up while the beats do."""
+    return CeleryWorkerCluster(Worker(processes.worker(), None))
+
+
+@pytest.fixture
+def celery_setup_cls() -> type[Stage]:
+    return Stage
+
+
+@pytest.fixture
+def stage(celery_setup: Stage, processes: Processes) -> Iterator[Stage]:
+    """A server, a worker, and no beat yet."""
+    yield celery_setup.on(processes)
+    close(celery_setup.app)
