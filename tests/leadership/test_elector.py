@@ -107,9 +107,7 @@ def test_a_leader_that_cannot_reach_redis_stops_by_its_own_clock(make_elector: C
     assert leader.term is None
 
 
-def test_a_leader_whose_key_is_gone_stands_by_and_may_lead_again(
-    make_elector: Callable[..., Elector], redis_client: redis.Redis
-) -> None:
+def test_a_leader_whose_key_is_gone_stands_by_and_may_lead_again(make_elector: Callable[..., Elector], redis_client: redis.Redis) -> None:
     leader = make_elector("leader")
     leader.step()
     assert leader.term is not None
@@ -239,9 +237,7 @@ class TestAStepOfRedisTime:
         assert elector.dispatch_held
         assert elector.leads()
 
-    def test_that_no_other_clock_shares_holds_dispatch_for_a_person(
-        self, make_elector: Callable[..., Elector], clock: ManualClock
-    ) -> None:
+    def test_that_no_other_clock_shares_holds_dispatch_for_a_person(self, make_elector: Callable[..., Elector], clock: ManualClock) -> None:
         elector = make_elector("leader")
         self.lead_through_a_step(elector, clock, shared=False)
 

@@ -156,5 +156,3 @@ def make_stand(redis_client: redis.Redis) -> Callable[..., Stand]:
         return Stand(redis_client, Settings(namespace="shop", **settings), owner)  # type: ignore[arg-type]
 
     return make
-
-

@@ -45,9 +45,7 @@ def test_a_slot_is_fired_and_decided_in_one_step(
     assert timetable.history(2, 10)[0] == [b"2000 %d 0" % now_ms]
 
 
-def test_the_same_slot_is_never_fired_twice(
-    timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
-) -> None:
+def test_the_same_slot_is_never_fired_twice(timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int) -> None:
     timetable.put([recurring(2)])
     dispatching.fire(epoch, [write()])
 
@@ -119,9 +117,7 @@ def test_all_messages_of_a_canvas_go_out_or_none(
     assert redis_client.pttl("other") > 0
 
 
-def test_firing_goes_on_when_memory_is_full(
-    timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
-) -> None:
+def test_firing_goes_on_when_memory_is_full(timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int) -> None:
     timetable.put([recurring(2)])
     timetable.put_one_time([one_time(3)])
     redis_client.config_set("maxmemory", 1)
