@@ -59,6 +59,6 @@ def check_eviction(client: redis.Redis, settings: Settings) -> None:
     logger.warning(message)
 
 
-def as_text(value: str | bytes) -> str:
+def as_text(value: Any) -> str:
     """Return a word of a reply as text: which type it comes as depends on the protocol version."""
     return value.decode() if isinstance(value, bytes) else value

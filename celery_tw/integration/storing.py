@@ -80,7 +80,8 @@ class Storing:
         found = self.timetable.find([draft.definition.name for draft in drafts])
         packed = [(draft, entry_id) for draft, entry_id in zip(drafts, found, strict=True) if _fits_one_message(draft)]
         others = [(draft, entry_id) for draft, entry_id in zip(drafts, found, strict=True) if not _fits_one_message(draft)]
-        return self._put_one_time(packed, now_ms) | self._put_recurring(others, now_ms, process_start_ms)
+        done, several = self._put_one_time(packed, now_ms)
+        return done | self._put_recurring(others + several, now_ms, process_start_ms)
 
     def _with_ids(self, drafts: Sequence[tuple[Draft, int | None]], *, one_time: bool) -> list[tuple[Draft, int, bool]]:
         """Return each draft with its entry's id, and whether the id is fresh."""
@@ -158,17 +159,22 @@ class Storing:
 
     # One-time tasks
 
-    def _put_one_time(self, drafts: Sequence[tuple[Draft, int | None]], now_ms: int) -> dict[str, Outcome]:
-        if not drafts:
-            return {}
-        outcomes, writes = {}, []
-        for draft, entry_id, fresh in self._with_ids(drafts, one_time=True):
-            definition = draft.definition
+    def _put_one_time(
+        self, drafts: Sequence[tuple[Draft, int | None]], now_ms: int
+    ) -> tuple[dict[str, Outcome], list[tuple[Draft, int | None]]]:
+        """Store one-time tasks; return what was done, and those that turn out to take more than one push."""
+        outcomes: dict[str, Outcome] = {}
+        writes: list[OneTimeWrite] = []
+        several: list[tuple[Draft, int | None]] = []
+        for draft, entry_id, fresh in self._with_ids(drafts, one_time=True) if drafts else ():
+            name = draft.definition.name
             _refuse_other_kind(draft, entry_id, one_time=True)
-            _refuse_past(definition, now_ms)
+            _refuse_past(draft.definition, now_ms)
             write = self._one_time_write(draft, entry_id, now_ms)
-            if not fresh and self._stands(entry_id, write):
-                outcomes[definition.name] = Outcome(definition.name, entry_id, "unchanged")
+            if write is None:
+                several.append((draft, None if fresh else entry_id))
+            elif not fresh and self._stands(entry_id, write):
+                outcomes[name] = Outcome(name, entry_id, "unchanged")
             else:
                 writes.append(write)
         if writes:
@@ -176,16 +182,16 @@ class Storing:
             for write, status in zip(writes, statuses, strict=True):
                 if status != "raced":
                     outcomes[write.name] = Outcome(write.name, write.entry_id, "unchanged" if status == "fired" else status)
-        return outcomes
+        return outcomes, several
 
-    def _one_time_write(self, draft: Draft, entry_id: int, now_ms: int) -> OneTimeWrite:
+    def _one_time_write(self, draft: Draft, entry_id: int, now_ms: int) -> OneTimeWrite | None:
+        """Return the task with its message, or None when it takes more than one push (a fanout, a queue that expires)."""
         definition = draft.definition
         at_ms = int(definition.schedule["at_ms"])
         mid = self.fire_ids.fire_id(entry_id, at_ms)
-        (command,) = self.renderer.prepare(definition).commands(Fire(mid, at_ms, definition.name))
-        extra = {"task": definition.task, "digest": _digest(draft.encoded), "misfire": definition.misfire.policy}
-        if definition.note:
-            extra["note"] = definition.note
+        command, *more = self.renderer.prepare(definition).commands(Fire(mid, at_ms, definition.name))
+        if more or command.operation != "lpush":
+            return None
         record = OneTime(
             mid=mid,
             name=definition.name,
@@ -193,7 +199,7 @@ class Storing:
             last_ms=at_ms + definition.tolerance_ms if definition.misfire.policy == "skip" else None,
             fingerprint=self.broker_fingerprint,
             queue_key=command.key.decode(),
-            extra=extra,
+            extra=_extra(draft),
             message=command.payload,
         )
         return OneTimeWrite(name=definition.name, entry_id=entry_id, mid=mid, due_ms=at_ms, record=record.pack())
@@ -235,6 +241,13 @@ def _refuse_past(definition: Definition, now_ms: int) -> None:
             f"the moment of one-time entry {definition.name!r} passed {late_ms / 1000:.1f} s ago: "
             "give a moment to come, or send the task itself"
         )
+
+
+def _extra(draft: Draft) -> dict[str, Any]:
+    """Return what people are shown of a stored one-time task, and the digest by which an equal definition is known."""
+    definition = draft.definition
+    extra = {"task": definition.task, "digest": _digest(draft.encoded), "misfire": definition.misfire.policy}
+    return {**extra, "note": definition.note} if definition.note else extra
 
 
 def _digest(encoded: bytes) -> str:

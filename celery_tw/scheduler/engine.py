@@ -21,6 +21,7 @@ from celery_tw.scheduler.horizon import Horizon
 from celery_tw.scheduler.ports import Installer
 from celery_tw.scheduler.upcoming import Upcoming
 from celery_tw.stores.redis.dispatching import Dispatching
+from celery_tw.stores.redis.keys import is_one_time
 from celery_tw.stores.redis.news import News
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class Engine:
         taken = self.horizon.take(now_ms + LOOK_AHEAD_MS, limit=TAKE)
         for due_ms, entry_id in taken:
             self.upcoming.add(entry_id, due_ms)
-        self.entries.load(entry_id for _, entry_id in taken if entry_id & 1 == 0)
+        self.entries.load(entry_id for _, entry_id in taken if not is_one_time(entry_id))
         wheel_ms = self.horizon.next_ms()
         return wheel_ms is None or wheel_ms > now_ms + LOOK_AHEAD_MS
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery, chain
+from kombu import Queue
 
 from celery_tw import (
     InvalidEntry,
@@ -132,6 +133,12 @@ def test_a_canvas_or_an_expiry_is_rendered_when_it_is_due(wheel: TimeWheel, repo
     assert wheel.schedule("expiring", report.s(1).set(expires=30), once(soon())).kind == "recurring"
 
 
+def test_a_one_time_task_for_a_queue_that_expires_is_rendered_when_it_is_due(wheel: TimeWheel, report: Any, app: Celery) -> None:
+    app.conf.task_queues = [Queue("fleeting", expires=60)]
+
+    assert wheel.schedule("x", report.s().set(queue="fleeting"), once(soon())).kind == "recurring"
+
+
 def test_an_entry_does_not_change_its_kind(wheel: TimeWheel, report: Any) -> None:
     wheel.schedule("x", report.s(), every(30))
 
@@ -209,8 +216,8 @@ def test_a_backfill_is_counted_and_opened(wheel: TimeWheel, report: Any) -> None
     assert (dry.slots, dry.first, dry.last, dry.generation) == (6, day, day + timedelta(hours=5), None)
     assert wet.generation == 1
     assert list(wheel.status().backlogs.values()) == [6]
+    wheel.schedule("fast", report.s(), every(1))
     with pytest.raises(InvalidEntry, match="100,000"):
-        wheel.schedule("fast", report.s(), every(1))
         wheel.backfill("fast", day, day + timedelta(days=2))
 
 
