@@ -4,6 +4,9 @@ A canvas is a tree. Each node has a position (``0``, ``0.1``, ``0.body`` …), a
 Celery keeps an id that a signature has already. Leaves also carry the headers of the fire, with their own id as
 ``tw_mid``: each is a send of its own. Headers written on a group, chain or chord move down to its leaves, where they
 would otherwise replace those.
+
+Only the id of a group that is the header of a chord *within* another canvas stays Celery's own: Celery makes that group anew
+when it applies the canvas. It names no task, and all messages of a fire are enqueued together or not at all.
 """
 
 from collections.abc import Mapping
@@ -11,7 +14,7 @@ from copy import deepcopy
 from typing import Any
 from uuid import UUID, uuid5
 
-from celery.canvas import Signature, _chain, _chord, chunks, group, maybe_signature
+from celery.canvas import Signature, _chain, _chord, group, maybe_signature
 
 Headers = Mapping[str, Any]
 
@@ -32,8 +35,6 @@ class _Freezing:
         node = maybe_signature(node, app=self._app)
         headers = {**headers, **(node.options.pop("headers", None) or {})}
         node.options.pop("task_id", None)
-        if isinstance(node, chunks):
-            return self._group(node.group(), position, headers)
         if isinstance(node, group):
             return self._group(node, position, headers)
         if isinstance(node, _chain):

@@ -45,8 +45,8 @@ class CeleryRendering:
 
     def _send(self, producer: Any, fire: Fire) -> None:
         if self._signature.get("subtask_type"):
-            headers = {**fire_headers(fire), "tw_mid": ""}
-            frozen_canvas(self._signature, app=self.app, fire_id=fire.fire_id, headers=headers).apply_async(producer=producer)
+            canvas = frozen_canvas(self._signature, app=self.app, fire_id=fire.fire_id, headers=fire_headers(fire))
+            canvas.apply_async(producer=producer)
         else:
             self._send_task(producer, fire)
 

@@ -79,6 +79,7 @@ class Renderer:
             return
         self._templates.clear()
         self._task_objections.clear()
+        self.app.finalize(auto=True)
         self._objection = objection(self.app)
         amqp, levels = self.app.amqp, self.app.conf.task_repr_maxlevels
         self._limits = ReprLimits(amqp.argsrepr_maxsize, amqp.kwargsrepr_maxsize, levels)
