@@ -20,6 +20,7 @@ from celery_tw.integration.workshop import CeleryWorkshop
 from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.assembly import assemble
 from celery_tw.scheduler.loops import Loop
+from celery_tw.scheduler.watchdog import Watchdog
 from celery_tw.stores.redis.news import NewsReader
 
 logger = logging.getLogger(__name__)
@@ -62,15 +63,19 @@ class Node:
                 storing=lambda: parts.storing,
                 statics=parts.statics,
                 process_start_ms=self.started_ms,
+                on_progress=lambda: self._work.make_progress(),
             ),
             clock=parts.clock,
             redis_time=parts.redis_time,
         )
         self._news = NewsReader(parts.client, parts.keys)
-        self._elect = Loop("tw-elect", self._elect_step, clock=parts.clock)
-        self._listen = Loop("tw-listen", self._listen_step, clock=parts.clock)
-        self._work = Loop("tw-work", self._work_step, clock=parts.clock)
+        self._elect = Loop("tw-elect", self._elect_step)
+        self._listen = Loop("tw-listen", self._listen_step)
+        self._work = Loop("tw-work", self._work_step)
         self.loops = (self._elect, self._listen, self._work)
+        self._watchdog = Watchdog(
+            self.loops, limit_ms=STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS, boot_ms=parts.clock.boot_ms()
+        )
 
     def started_ms(self) -> int:
         """Return when this process started, in Redis time."""
@@ -89,8 +94,9 @@ class Node:
         for loop in self.loops:
             if loop.error is not None:
                 raise loop.error
-            if loop.stuck_for_ms() > STUCK_LEASES * self.parts.settings.leader_lease_ms + LISTEN_MS:
-                raise CeleryTWError(f"{loop.name} has made no progress for {loop.stuck_for_ms()} ms")
+        stuck = self._watchdog.stuck(self.parts.clock.boot_ms())
+        if stuck is not None:
+            raise CeleryTWError(f"{stuck.name} is stuck: it has made no progress for {STUCK_LEASES} leases")
 
     def close(self) -> None:
         """Stop the threads and resign; may be called twice, and on top of any other call."""

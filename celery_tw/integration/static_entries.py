@@ -130,6 +130,7 @@ class Installer:
         storing: Callable[[], Storing],
         statics: dict[str, Static],
         process_start_ms: Callable[[], int],
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.app = app
         self.timetable = timetable
@@ -137,6 +138,7 @@ class Installer:
         self.storing = storing
         self.statics = statics
         self.process_start_ms = process_start_ms
+        self.on_progress = on_progress
 
     def install(self) -> None:
         """Store what the settings say, remove what they no longer say; leave alone what a newer process wrote."""
@@ -146,12 +148,14 @@ class Installer:
         before = self.timetable.static_names()
         drafts = self._drafts(self.timetable.now_ms(), before)
         for first in range(0, len(drafts), CHUNK):
+            self.on_progress()
             self._store(drafts[first : first + CHUNK], start_ms, before)
         self._remove_gone(before, start_ms)
 
     def _drafts(self, now_ms: int, before: Mapping[str, int]) -> list[Draft]:
         drafts = []
         for static in self.statics.values():
+            self.on_progress()
             try:
                 draft = self._draft(static, now_ms)
             except CeleryTWError as error:
