@@ -9,7 +9,10 @@ from celery_tw.stores.redis.timetable import Timetable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One scheduler: *skew* is how far its wall clock is ahead of Redis, in seconds."""
+    """One scheduler: *skew* is how far its wall clock is ahead of Redis, in seconds.
+
+    One that has died is listed until it has been silent for some leases, but *leads* no longer.
+    """
 
     member_id: str
     host: str
@@ -44,15 +47,16 @@ class Status:
 def read_status(timetable: Timetable, election: Election) -> Status:
     """Return the status of the timetable's namespace."""
     leader, lease_left_ms = election.leader()
+    owner = leader.get("owner")
     names, waiting = timetable.count()
     late, oldest_ms = timetable.overdue(grace_ms=1000)
     hold = election.clock_hold()
     return Status(
         namespace=timetable.keys.namespace,
-        leader=leader.get("owner"),
+        leader=owner,
         epoch=int(leader["epoch"]) if "epoch" in leader else None,
         lease_left=lease_left_ms / 1000 if leader else None,
-        members=[_member(member_id, line) for member_id, line in sorted(election.members().items())],
+        members=[_member(member_id, line, leads=member_id == owner) for member_id, line in sorted(election.members().items())],
         names=names,
         waiting=waiting,
         late=late,
@@ -64,11 +68,11 @@ def read_status(timetable: Timetable, election: Election) -> Status:
     )
 
 
-def _member(member_id: str, line: dict[str, Any]) -> Member:
+def _member(member_id: str, line: dict[str, Any], *, leads: bool) -> Member:
     return Member(
         member_id=member_id,
         host=str(line.get("host", "?")),
         pid=int(line.get("pid", 0)),
-        leads=bool(line.get("leads", False)),
+        leads=leads,
         skew=int(line.get("skew_ms", 0)) / 1000,
     )

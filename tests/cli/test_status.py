@@ -13,7 +13,7 @@ def test_it_names_the_leader_and_the_stand_bys(cli, wheel):
     election = wheel._parts.election
     election.acquire("a:1:x", lease_ms=60_000)
     election.enrol("a:1:x", {"host": "a", "pid": 1, "leads": True, "skew_ms": 12})
-    election.enrol("b:2:y", {"host": "b", "pid": 2, "leads": False, "skew_ms": 0})
+    election.enrol("b:2:y", {"host": "b", "pid": 2, "leads": True, "skew_ms": 0})  # it led when it died
     said = cli.done("status")
     assert "a:1:x (epoch " in said
     assert [line.split()[3] for line in said.splitlines() if line.startswith(("a:1:x", "b:2:y"))] == ["leader", "stand-by"]
