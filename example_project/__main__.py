@@ -80,7 +80,8 @@ def _sum_up(outcomes: list[Outcome], lines: list[Line], takeover_s: float, shown
     late_ms = [line.started_ms - line.slot_ms for line in lines if line.slot_ms is not None]
     shown.step("What had to run, and what ran")
     shown.summary(outcomes)
-    figures = f"Tasks started {median(late_ms):.0f} ms after their slots (median; {max(late_ms)} ms at most, at the takeover of {takeover_s:.1f} s)."
+    lateness = f"{median(late_ms):.0f} ms after their slots (median; at most {max(late_ms)} ms)"
+    figures = f"Tasks started {lateness}; the stand-by led after {takeover_s:.1f} s."
     right = all(outcome.right for outcome in outcomes)
     if right:
         shown.verdict(f"No slot was missed, none ran twice. {figures}", right=True)

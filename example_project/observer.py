@@ -13,7 +13,7 @@ T = TypeVar("T")
 POLL_EVERY_S = 0.05
 
 
-class Failed(Exception):  # noqa: N818 - it is what happened
+class Failed(Exception):
     """Raised when the demonstration cannot go on, with what a person needs to see why."""
 
 

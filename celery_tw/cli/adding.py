@@ -53,6 +53,7 @@ class JSONValue(click.ParamType):
 @click.pass_context
 def add(
     ctx: click.Context,
+    /,
     name: str,
     task: str,
     tz: str | None,

@@ -25,11 +25,18 @@ _AWAY = (StoreUnavailable, OperationalError, RedisConnectionError, RedisTimeoutE
 
 
 class Failure(click.ClickException):
-    """One line, and an exit code."""
+    """One line; the exit code says that the command was refused."""
 
-    def __init__(self, message: str, *, exit_code: int) -> None:
+    exit_code = REFUSED
+
+    def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
-        self.exit_code = exit_code
+
+
+class RedisAway(Failure):
+    """One line; the exit code says that Redis does not answer."""
+
+    exit_code = REDIS_AWAY
 
 
 class OneLineErrors(click.Group):
@@ -39,9 +46,9 @@ class OneLineErrors(click.Group):
         try:
             return super().invoke(ctx)
         except _AWAY as error:
-            raise Failure(f"{_servers(ctx)}: {error}", exit_code=REDIS_AWAY) from error
+            raise RedisAway(f"{_servers(ctx)}: {error}") from error
         except (CeleryTWError, ImproperlyConfigured) as error:
-            raise Failure(str(error), exit_code=REFUSED) from error
+            raise Failure(str(error)) from error
 
 
 def _servers(ctx: click.Context) -> str:

@@ -1,7 +1,7 @@
 """Moments: what a person types for a moment, completed with a time zone.
 
-``2026-03-01T09:00+01:00`` says everything. ``2026-03-01 09:00`` is wall time in the zone of ``--tz``, or else in the app's: at a terminal the
-zone is a context, whereas in a program (``once(datetime)``) a datetime without one is a mistake and is refused.
+``2026-03-01T09:00+01:00`` says everything. ``2026-03-01 09:00`` is wall time in the zone of ``--tz``, or else in the app's: at a terminal
+the zone is a context, whereas in a program (``once(datetime)``) a datetime without one is a mistake and is refused.
 """
 
 from datetime import datetime, tzinfo

@@ -1,7 +1,7 @@
 """Output: the same facts as JSON for programs and as tables for people.
 
-Tables are drawn by rich on a terminal where the ``cli`` extra is installed. Anywhere else, a pipe included, they are plain aligned text that
-is never cut to a width. JSON has moments in ISO 8601 and UTC, durations in seconds, and one object at the top.
+Tables are drawn by rich on a terminal where the ``cli`` extra is installed. Anywhere else, a pipe included, they are plain aligned text
+that is never cut to a width. JSON has moments in ISO 8601 and UTC, durations in seconds, and one object at the top.
 """
 
 import json

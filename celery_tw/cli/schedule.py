@@ -212,6 +212,7 @@ def trigger(ctx: click.Context, name: str, as_json: bool) -> None:
 @click.pass_context
 def preview(
     ctx: click.Context,
+    /,
     name: str | None,
     tz: str | None,
     start: datetime | None,

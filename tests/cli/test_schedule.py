@@ -234,10 +234,11 @@ def test_a_history_without_a_past_says_so(cli, nightly):
     assert cli.json("schedule", "history", "nightly") == {"name": "nightly", "slots": []}
 
 
-def test_a_history_shows_skipped_slots(cli, wheel, report):
+def test_a_history_shows_skipped_slots(cli, wheel, report, redis_client):
     wheel.schedule("fast", report.s(), every(0.01))
     cli.done("schedule", "pause", "fast")
-    wait_until(lambda: wheel.preview(every(0.01)), message="a slot to pass")
+    first = wheel.preview("fast", n=1)[0].timestamp()
+    wait_until(lambda: redis_client.time()[0] > first, message="the first slot to pass")
     cli.done("schedule", "resume", "fast")
     slots = cli.json("schedule", "history", "fast")["slots"]
     assert {slot["status"] for slot in slots} == {"skipped"}
