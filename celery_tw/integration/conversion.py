@@ -50,7 +50,7 @@ def converted(source: BaseSchedule, *, app: Any, now_ms: int) -> dict[str, Any]:
 
 def _is_plain(source: BaseSchedule, family: type, rules: tuple[str, ...]) -> bool:
     """Return whether *source* is of that family and does not decide its slots in code of its own."""
-    return isinstance(source, family) and all(getattr(type(source), rule) is getattr(family, rule) for rule in rules)
+    return isinstance(source, family) and all(getattr(type(source), rule, None) is getattr(family, rule, None) for rule in rules)
 
 
 def _period_ms(period: timedelta | float) -> int:

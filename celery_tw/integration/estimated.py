@@ -49,7 +49,7 @@ class Estimated:
     def _ask(self, planned_ms: int) -> int | None:
         if planned_ms > LATEST_MS:
             return None
-        planned = from_ms(planned_ms)
+        planned = from_ms(planned_ms).astimezone(self._schedule.tz)  # beat gives app.now(), which is local
         with self._lock, _now_is(self._schedule, planned):
             remaining = self._schedule.remaining_estimate(planned)
         if remaining is None:

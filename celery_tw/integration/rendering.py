@@ -39,6 +39,9 @@ PLAIN_OPTIONS = frozenset(
 )
 """The options that make the same message at every fire."""
 
+DEFAULT_REPR_LEVELS = 3
+"""How deep Celery shows arguments in versions without a setting for it."""
+
 Rendering = TemplateRendering | CeleryRendering
 
 
@@ -81,7 +84,7 @@ class Renderer:
         self._task_objections.clear()
         self.app.finalize(auto=True)
         self._objection = objection(self.app)
-        amqp, levels = self.app.amqp, self.app.conf.task_repr_maxlevels
+        amqp, levels = self.app.amqp, self.app.conf.get("task_repr_maxlevels", DEFAULT_REPR_LEVELS)
         self._limits = ReprLimits(amqp.argsrepr_maxsize, amqp.kwargsrepr_maxsize, levels)
         self._fingerprint = self.fingerprint()  # looking has made Celery build its router and sender
 

@@ -10,6 +10,7 @@ import pytest
 import redis
 from celery import Celery, chord, group, signals
 from kombu import Exchange, Queue
+from kombu.transport.redis import Channel
 
 from celery_tw.core.command import Command
 from celery_tw.embedded import EmbeddedServer
@@ -17,6 +18,8 @@ from celery_tw.errors import StoreUnavailable
 from celery_tw.integration.collecting import collect
 
 MakeApp = Callable[..., Celery]
+
+queues_expire = pytest.mark.skipif(not hasattr(Channel, "_maybe_update_queues_expire"), reason="this kombu expires no Redis queues")
 
 QUEUES = [
     Queue("celery"),
@@ -77,6 +80,7 @@ def test_a_message_is_collected_as_it_is_sent(route: dict, prefix: str, make_app
     assert len(pushes) == 1
 
 
+@queues_expire
 def test_a_queue_that_expires_is_collected_with_its_expiry(make_app: MakeApp) -> None:
     app = shop(make_app)
     with collect(app) as collected:

@@ -165,7 +165,7 @@ def test_crontab_has_the_slots_that_stock_beat_gives_it(source: crontab, app: Ce
     recurrence = recurrence_of(spec(source, app), app=app)
     at_ms = NOW_MS
     for _ in range(20):
-        planned = from_ms(at_ms)
+        planned = from_ms(at_ms).astimezone(app.timezone)
         source.nowfun = lambda planned=planned: planned
         expected_ms = at_ms + source.remaining_estimate(planned) // timedelta(milliseconds=1)
         at_ms = recurrence.next_after(at_ms)
