@@ -6,6 +6,9 @@ thread that died or is stuck ends the process, for its supervisor to start anew.
 
 Celery makes a first, *lazy* scheduler only to print its banner: it starts and connects nothing but the banner's one look. ``close`` may be
 called twice, and by a signal handler on top of ``tick``.
+
+What cannot work ends the process with one line and exit code 1. Celery prints a traceback for any error but ``SystemExit``, and swallows
+that one when ``tick`` raises it, so ``close``, the last thing that beat calls, raises it again.
 """
 
 import logging
@@ -31,8 +34,12 @@ class TimeWheelScheduler(Scheduler):
 
     def __init__(self, app: Any, *args: Any, lazy: bool = False, **kwargs: Any) -> None:
         self._node: Node | None = None
+        self._failure: SystemExit | None = None
         TimeWheel(app)
-        Connected(app)
+        try:
+            Connected(app)
+        except ImproperlyConfigured as error:
+            raise SystemExit(f"celery-tw: {error}") from error
         super().__init__(app, *args, lazy=True, **kwargs)
 
     @property
@@ -48,14 +55,18 @@ class TimeWheelScheduler(Scheduler):
         try:
             self._node.check()
         except (CeleryTWError, ImproperlyConfigured) as error:
-            raise SystemExit(f"celery-tw: {error}") from error
+            logger.critical("beat ends: %s", error)
+            self._failure = SystemExit(1)
+            raise self._failure from error
         return min(float(self.max_interval), LOOK_S)
 
     def sync(self) -> None:
         """Do nothing: every state is in Redis already."""
 
     def close(self) -> None:
-        """Stop the threads and hand the lead over."""
+        """Stop the threads and hand the lead over; after a failure, end the process with it."""
         if self._node is not None:
             self._node.close()
         super().close()
+        if self._failure is not None:
+            raise self._failure

@@ -55,8 +55,8 @@ class Loop:
                 self._wait(self._step_or_retry())
         except BaseException as error:  # the supervisor raises it again in the main thread
             self.error = error
-            expected = isinstance(error, (CeleryTWError, ImproperlyConfigured))
-            logger.critical("%s ended: %s", self.name, error, exc_info=not expected)
+            if not isinstance(error, (CeleryTWError, ImproperlyConfigured)):  # those are the supervisor's to report, in one line
+                logger.critical("%s ended: %s", self.name, error, exc_info=True)
 
     def _step_or_retry(self) -> float:
         try:
