@@ -78,4 +78,9 @@ class Processes:
 
     def logs(self) -> str:
         """Return the ends of all logs, for a person who looks at a failed test."""
-        return "\n".join(f"----- {each.name} ({each.status})\n{each.logs()[-LOG_SHOWN:]}" for each in self.all)
+        return "\n".join(f"----- {each.name} ({each.status})\n{_telling(each.logs())}" for each in self.all)
+
+
+def _telling(log: str) -> str:
+    """Return the end of *log* without the lines that a worker writes for each task."""
+    return "\n".join(line for line in log.splitlines() if "] Task shop." not in line)[-LOG_SHOWN:]

@@ -72,9 +72,7 @@ class Findings:
         return not (self.missing or self.doubled or self.early or self.unknown or self.contradicted)
 
 
-def check(
-    grids: Iterable[Grid], runs: Iterable[Run], *, from_ms: int, until_ms: int, skipped: Iterable[Skipped] = ()
-) -> Findings:
+def check(grids: Iterable[Grid], runs: Iterable[Run], *, from_ms: int, until_ms: int, skipped: Iterable[Skipped] = ()) -> Findings:
     """Return what is wrong with *runs* in the window (from, until], given the slots that there are and those *skipped* on record."""
     known = {grid.entry: grid for grid in grids}
     runs, ranges = list(runs), list(skipped)
