@@ -13,6 +13,7 @@ from typing import Any
 import click
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured, StoreUnavailable
@@ -21,7 +22,7 @@ from celery_tw.integration import broker
 REFUSED = 1
 REDIS_AWAY = 69
 
-_AWAY = (StoreUnavailable, OperationalError, RedisConnectionError, RedisTimeoutError)
+_AWAY = (StoreUnavailable, RedisConnectionError, RedisTimeoutError)
 
 
 class Failure(click.ClickException):
@@ -45,10 +46,17 @@ class OneLineErrors(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except _AWAY as error:
-            raise RedisAway(f"{_servers(ctx)}: {error}") from error
-        except (CeleryTWError, ImproperlyConfigured) as error:
+        except (CeleryTWError, ImproperlyConfigured, OperationalError, RedisError) as error:
+            if _is_away(error):
+                raise RedisAway(f"{_servers(ctx)}: {error}") from error
             raise Failure(str(error)) from error
+
+
+def _is_away(error: Exception) -> bool:
+    """Return whether Redis did not answer; Celery wraps an answer that it dislikes as if it were silence."""
+    if isinstance(error, OperationalError):
+        return not isinstance(error.__cause__, ResponseError)
+    return isinstance(error, _AWAY)
 
 
 def _servers(ctx: click.Context) -> str:

@@ -10,7 +10,7 @@ from celery_tw.integration.timewheel import TimeWheel
 def wheel_of(ctx: click.Context) -> TimeWheel:
     """Return the time wheel of the command's app; raises a usage error when no app was named."""
     app = ctx.obj.app
-    if not (app.main not in (None, "default") or _has_broker(app)):
+    if app.main in (None, "default") and not _has_broker(app):
         raise click.UsageError("name your app before the command: celery -A proj tw …", ctx)
     app.loader.import_default_modules()
     app.finalize()

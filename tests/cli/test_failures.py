@@ -78,6 +78,24 @@ def test_another_project_in_the_namespace_is_refused(make_app):
     assert "belongs to the project 'shop'" in error
 
 
+def test_a_queue_key_of_the_wrong_type_is_refused_in_one_line(cli, redis_client):
+    cli.done("schedule", "add", "tea", "shop.report", "--every", "60")
+    redis_client.set("celery", "not a list")
+    assert "WRONGTYPE" in cli.refused("schedule", "trigger", "tea")
+
+
+def test_a_redis_out_of_memory_is_refused_in_one_line():
+    with EmbeddedServer.start(appendonly=False, config=["maxmemory 1"]) as server:
+        error = CommandLine(app_on(server.url)).refused("schedule", "add", "tea", "celery.backend_cleanup", "--every", "5")
+    assert "out of memory" in error
+    assert error.count("\n") == 1
+
+
+def test_a_payload_that_is_too_large_is_refused(cli):
+    error = cli.refused("schedule", "add", "tea", "shop.report", "--every", "5", "--args", f'["{"x" * 300_000}"]')
+    assert "262,144" in error
+
+
 def test_it_is_a_command_of_celery(redis_url):
     command = [sys.executable, "-m", "celery", "-b", redis_url, "-A", "example_project.app", "tw", "status", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
