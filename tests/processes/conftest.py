@@ -18,9 +18,9 @@ from pytest_celery import (
 
 from celery_tw.embedded import EmbeddedServer
 from tests.closing import close
+from tests.processes.container import ServerContainer
 from tests.processes.nodes import Worker
 from tests.processes.processes import Processes
-from tests.processes.container import ServerContainer
 from tests.processes.stage import Stage
 
 

@@ -1,7 +1,7 @@
 """ProcessContainer: a local process that pytest-celery takes for a container.
 
-pytest-celery's nodes ask little of what they wrap: a name, a status, logs, ``kill``, ``restart``, ``teardown``. A process in a session of its
-own, with its output in a file, can answer all of that, and can be stopped, continued and killed by pid as no container can.
+pytest-celery's nodes ask little of what they wrap: a name, a status, logs, ``kill``, ``restart``, ``teardown``. A process in a session of
+its own, with its output in a file, can answer all of that, and can be stopped, continued and killed by pid as no container can.
 """
 
 import os
@@ -93,7 +93,7 @@ class ProcessContainer:
         """Send a signal to the process alone, not to its children."""
         self.process.send_signal(what)
 
-    def kill(self, signal: str | int = "SIGKILL") -> None:  # noqa: A002 - the name pytest-celery uses
+    def kill(self, signal: str | int = "SIGKILL") -> None:
         """Send a signal to the process alone."""
         self.send(_signal(signal))
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Ledger:
     def longest_gap_ms(self) -> int:
         """Return the longest time in which nothing ran."""
         moments = sorted(line.at_ms for line in self.lines())
-        return max((later - earlier for earlier, later in zip(moments, moments[1:], strict=False)), default=0)
+        return max((later - earlier for earlier, later in pairwise(moments)), default=0)
 
     def _read_on(self) -> None:
         if not self.path.exists():

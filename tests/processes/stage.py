@@ -1,14 +1,16 @@
 """Stage: pytest-celery's setup, with beats and a time wheel besides the broker, the backend and the workers."""
 
+import signal
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery
 from pytest_celery import CeleryTestSetup
 
 from celery_tw import TimeWheel
 from celery_tw.errors import StoreUnavailable
+from tests.processes.container import ProcessContainer
 from tests.processes.ledger import Ledger
 from tests.processes.nodes import Beat
 from tests.processes.processes import Processes
@@ -20,7 +22,7 @@ RUN_TIMEOUT_S = 30.0
 
 
 class Stage(CeleryTestSetup):
-    """The architecture of one test, and what one asks of it. *app* is a client: it knows the broker and no task."""
+    """The architecture of one test, and what one asks of it. *app* is a client of the project."""
 
     processes: Processes
 
@@ -36,6 +38,7 @@ class Stage(CeleryTestSetup):
     def create_setup_app(cls, celery_setup_config: dict[str, Any], celery_setup_app_name: str) -> Celery:
         app = Celery(celery_setup_app_name, set_as_current=False)
         app.conf.update(celery_setup_config)
+        app.task(name="shop.record")(_runs_elsewhere)
         return app
 
     def _set_app_for_all_nodes(self) -> None:
@@ -61,8 +64,20 @@ class Stage(CeleryTestSetup):
         beats = [self.start_beat(**settings) for _ in range(number)]
         for beat in beats:
             beat.ready()
-        self.wait_for_leader(*beats)
+        wait_until(lambda: self.leader(*self.beats), LEAD_TIMEOUT_S, message="one of the beats to lead")
         return beats
+
+    def stop_worker(self) -> None:
+        """End the worker, so that messages stay in the queue."""
+        self.worker_container.send(signal.SIGTERM)
+        self.worker_container.wait()
+
+    def start_worker(self) -> None:
+        self.worker_container.restart()
+
+    @property
+    def worker_container(self) -> ProcessContainer:
+        return cast(ProcessContainer, self.worker.container)
 
     def wait_for_leader(self, *candidates: Beat) -> Beat:
         """Return that of *candidates* which leads, as soon as one does."""
@@ -87,19 +102,24 @@ class Stage(CeleryTestSetup):
         self.wait_for_runs((grid.entry for grid in grids), after_ms=until_ms, timeout_s=RUN_TIMEOUT_S + for_ms / 1000)
         return until_ms
 
-    def check(self, grids: Iterable[Grid], *, from_ms: int, until_ms: int, skipped: Iterable[Skipped] = ()) -> Findings:
-        """Return what is wrong with what ran for the entries of *grids*."""
-        runs = [line.run for line in self.ledger.lines()]
-        return check(grids, runs, from_ms=from_ms, until_ms=until_ms, skipped=skipped)
+    def check(self, grids: Iterable[Grid], *, from_ms: int, until_ms: int, since_ms: int = 0, skipped: Iterable[Skipped] = ()) -> Findings:
+        """Return what is wrong with what ran for the entries of *grids*; slots before *since_ms*, of another grid, are left out."""
+        known = {grid.entry: grid for grid in grids}
+        runs = [line.run for line in self.ledger.lines() if line.entry in known and (line.slot_ms or since_ms) >= since_ms]
+        return check(known.values(), runs, from_ms=from_ms, until_ms=until_ms, skipped=skipped)
 
     def skipped(self, *entries: str) -> list[Skipped]:
         """Return the ranges of slots that are recorded as skipped."""
         return [
             Skipped(entry, _ms(each.slot), _ms(each.until or each.slot))
             for entry in entries
-            for each in self.timewheel.history(entry)
+            for each in self.timewheel.history(entry, limit=10_000)
             if each.status == "skipped"
         ]
+
+
+def _runs_elsewhere() -> None:
+    """Stand for a task of the project; a project is known by the packages of its tasks."""
 
 
 def now_ms() -> int:

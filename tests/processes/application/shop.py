@@ -1,7 +1,8 @@
 """The project under test: a small Celery app in a module of its own, as any project has one.
 
 It is configured by a JSON file that the variable ``SHOP_SETTINGS`` names: ``conf`` goes to the app's configuration, ``schedule`` becomes
-``beat_schedule``. Its tasks write one line each to the ledger, a file opened for appending only, so that lines of all processes stand whole.
+``beat_schedule``. Its tasks write one line each to the ledger, a file opened for appending only, so that the lines of all processes stand
+whole.
 
 A schedule is a number of seconds, or ``{"every": …, "anchor_ms": …}``, ``{"cron": …}``, ``{"crontab": {…}}``.
 """
