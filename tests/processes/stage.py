@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, cast
 
 from celery import Celery
@@ -135,7 +135,7 @@ def spread(number: int, *, period_ms: int = 1000) -> list[Grid]:
     return [Grid(f"entry-{index}", period_ms, index * period_ms // number) for index in range(number)]
 
 
-def schedule_of(grids: Iterable[Grid], **options: Any) -> Mapping[str, Any]:
+def schedule_of(grids: Iterable[Grid], **options: Any) -> dict[str, Any]:
     """Return the ``beat_schedule`` of *grids*; *options* are our own, such as tolerance."""
     return {
         grid.entry: {
