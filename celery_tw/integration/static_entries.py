@@ -27,6 +27,9 @@ from celery_tw.stores.redis.timetable import CHUNK, Timetable
 logger = logging.getLogger(__name__)
 
 FIELDS = ("task", "schedule", "args", "kwargs", "options", "relative")
+CANVASES = {"celery.chain": "chain", "celery.group": "group", "celery.chord": "chord"}
+"""What ``add_periodic_task`` leaves of a canvas is the name of its task; stock beat cannot send a chain or a group from that, we can."""
+
 CLEANUP = "celery.backend_cleanup"
 CLEANUP_EXPIRES_S = 12 * 3600
 
@@ -169,10 +172,11 @@ class Installer:
 
     def _draft(self, static: Static, now_ms: int) -> Draft:
         storable, local = _storable(static)
-        signature = self.app.signature(static.task, args=storable[0], kwargs=storable[1], options=storable[2])
+        fields = dict(zip(("args", "kwargs", "options"), storable, strict=True))
+        kind = None if local else CANVASES.get(static.task)
         return self.drafter.draft(
             static.name,
-            signature,
+            self.app.signature({"task": static.task, "subtask_type": kind, "immutable": False, **fields}),
             static.schedule,
             now_ms=now_ms,
             source="settings",

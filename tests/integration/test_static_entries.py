@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery, schedules
+from celery import Celery, chain, chord, group, schedules
 from celery.beat import BeatLazyFunc
 
 from celery_tw import TimeWheel, every
@@ -172,6 +172,24 @@ def test_periodic_tasks_added_in_code_are_entries_too(make_app: Callable[..., Ce
     install(app)
 
     assert names(app) == {"added"}
+
+
+def test_a_canvas_added_in_code_stays_a_canvas(make_app: Callable[..., Celery]) -> None:
+    app = make_app("shop")
+    step = app.signature("shop.tick", immutable=True)
+    for name, canvas in (
+        ("chain", chain(step, step, app=app)),
+        ("group", group(step, step, app=app)),
+        ("chord", chord([step, step], step, app=app)),
+    ):
+        app.add_periodic_task(10.0, canvas, name=name)
+
+    install(app)
+
+    for name in ("chain", "group", "chord"):
+        signature = TimeWheel(app).entry(name).signature
+        assert signature is not None
+        assert signature["subtask_type"] == name
 
 
 def test_results_that_do_not_expire_themselves_are_cleaned_up_as_under_stock_beat(make_app: Callable[..., Celery]) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import shop
-from celery import group
+from celery import chain, chord, group
 from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, schedstate
 
@@ -34,3 +34,5 @@ app.conf.beat_schedule["own class"] = {"task": "shop.record", "schedule": EachSe
 def add_entries(sender: Any, **kwargs: Any) -> None:
     sender.add_periodic_task(1.0, shop.record.s("by code"), name="by code")
     sender.add_periodic_task(1.0, group(shop.add.s(1, 2), shop.add.s(3, 4)), name="a group")
+    sender.add_periodic_task(1.0, chain(shop.add.s(10, 1), shop.add.s(100)), name="a chain")
+    sender.add_periodic_task(1.0, chord([shop.add.s(1000, 1), shop.add.s(1000, 2)], shop.total.s()), name="a chord")
