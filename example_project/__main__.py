@@ -78,7 +78,7 @@ def _run_on(url: str, folder: Path, shown: Screen, *, keep: bool) -> int:
 
 def _sum_up(outcomes: list[Outcome], lines: list[Line], takeover_s: float, shown: Screen) -> int:
     late_ms = [line.started_ms - line.slot_ms for line in lines if line.slot_ms is not None]
-    shown.step("What had to run, and what ran")
+    shown.step("What had to run, and what ran (slots from before the watch began may have run too)")
     shown.summary(outcomes)
     lateness = f"{median(late_ms):.0f} ms after their slots (median; at most {max(late_ms)} ms)"
     figures = f"Tasks started {lateness}; the stand-by led after {takeover_s:.1f} s."
