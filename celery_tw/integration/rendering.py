@@ -51,7 +51,7 @@ class Renderer:
     def __init__(self, app: Any) -> None:
         self.app = app
         self._tags = DeliveryTags()
-        self._fingerprint: tuple[Any, ...] | None = None
+        self._fingerprint: tuple[Any, ...] = ()
         self._objection: str | None = None
         self._limits = ReprLimits(0, 0, None)
         self._task_objections: dict[str, str | None] = {}
@@ -59,7 +59,8 @@ class Renderer:
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Return a value that changes when renderings prepared earlier are no longer right."""
-        return fingerprint(self.app)
+        self._follow_the_surroundings()
+        return self._fingerprint
 
     def prepare(self, definition: Definition, *, static: Any = None) -> Rendering:
         """Return the rendering of *definition*; *static* is its live settings entry when it cannot be written down whole.
@@ -77,8 +78,7 @@ class Renderer:
         return CeleryRendering(self.app, signature, reason=reason, static=static)
 
     def _follow_the_surroundings(self) -> None:
-        found = self.fingerprint()
-        if found == self._fingerprint:
+        if fingerprint(self.app) == self._fingerprint:
             return
         self._templates.clear()
         self._task_objections.clear()
@@ -86,7 +86,7 @@ class Renderer:
         self._objection = objection(self.app)
         amqp, levels = self.app.amqp, self.app.conf.get("task_repr_maxlevels", DEFAULT_REPR_LEVELS)
         self._limits = ReprLimits(amqp.argsrepr_maxsize, amqp.kwargsrepr_maxsize, levels)
-        self._fingerprint = self.fingerprint()  # looking has made Celery build its router and sender
+        self._fingerprint = fingerprint(self.app)  # looking has made Celery build its router and sender
 
     def _reason(self, signature: Mapping[str, Any]) -> str | None:
         """Return why the message of *signature* has to be made by Celery at each fire, or None."""
