@@ -175,8 +175,15 @@ class Book:
         return self._recurrence(decode_definition(self._stored(what, entry_id).definition))
 
     def history(self, name: str, *, limit: int = 60) -> list[Slot]:
-        """Return the last *limit* fires and skipped ranges of *name*, newest first."""
-        return self.reading.history(self._find(name), limit)
+        """Return the last *limit* fires and skipped ranges of *name*, newest first.
+
+        A one-time task that has left the timetable is known for 30 days if it was skipped.
+        """
+        entry_id = self.timetable.find_living(checked_name(name))
+        slots = self.reading.skipped_one_time(name) if entry_id is None else self.reading.history(entry_id, limit)
+        if entry_id is None and not slots:
+            raise UnknownEntry(name)
+        return slots
 
     def backfill(self, name: str, start: datetime, end: datetime, *, rate: float | None = None, dry_run: bool = False) -> Backfill:
         """Fire the slots of *name* in [start, end] again, oldest first, *rate* a second; see `TimeWheel.backfill`."""

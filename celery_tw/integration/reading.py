@@ -1,5 +1,6 @@
 """Reading: from what is stored to what people see. What cannot be read is shown with the reason, never hidden."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,8 +14,10 @@ from celery_tw.integration.moments import from_ms
 from celery_tw.integration.static_entries import Static
 from celery_tw.integration.views import Entry, Slot
 from celery_tw.stores.redis.codec import decode_definition, decode_skip, unpack_one_time
-from celery_tw.stores.redis.keys import is_one_time
+from celery_tw.stores.redis.keys import ONE_TIME_SKIPS, is_one_time
 from celery_tw.stores.redis.timetable import Stored, Timetable
+
+LOOKED_THROUGH = 10_000
 
 _SHOWN = ("tolerance_ms", "jitter_ms", "start_ms", "end_ms", "max_runs", "delivery")
 
@@ -72,6 +75,11 @@ class Reading:
         fires, skips = self.timetable.history(entry_id, limit)
         slots = [self._fired(entry_id, line) for line in fires] + [_skipped(raw) for raw in skips]
         return sorted(slots, key=lambda slot: slot.until or slot.slot, reverse=True)[:limit]
+
+    def skipped_one_time(self, name: str) -> list[Slot]:
+        """Return the slots of one-time tasks called *name* that were skipped because they were too late, newest first."""
+        _, skips = self.timetable.history(ONE_TIME_SKIPS, LOOKED_THROUGH)
+        return [_skipped(raw) for raw in skips if json.loads(raw).get("name") == name]
 
     def _fired(self, entry_id: int, line: bytes) -> Slot:
         slot_ms, fired_ms, generation = (int(word) for word in line.split())

@@ -144,7 +144,10 @@ class Installer:
         self.on_progress = on_progress
 
     def install(self) -> None:
-        """Store what the settings say, remove what they no longer say; leave alone what a newer process wrote."""
+        """Store what the settings say, remove what they no longer say; leave alone what a newer process wrote.
+
+        An entry that is written there but cannot be read stays as it was stored.
+        """
         self.statics.clear()
         self.statics.update(read_settings(self.app))
         start_ms = self.process_start_ms()
@@ -204,7 +207,8 @@ class Installer:
             return []
 
     def _remove_gone(self, before: Mapping[str, int], start_ms: int) -> None:
-        for name in before.keys() - self.statics.keys():
+        written = {stored_name(str(name)) for name in _with_cleanup(self.app)}
+        for name in before.keys() - written:
             entry_id = self.timetable.find_living(name)
             if entry_id is None:
                 self.timetable.disclaim_static(name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from celery_tw.core.bounds import jitter_offset_ms
 from celery_tw.core.definition import Definition
-from celery_tw.core.misfire import MissedRange, Plan, SkippedRange, plan
+from celery_tw.core.misfire import MissedRange, Misfire, Plan, SkippedRange, plan
 from celery_tw.core.recurrence import Recurrence
 
 
@@ -29,12 +29,13 @@ class Decision:
 
 def decide(definition: Definition, recurrence: Recurrence, *, entry_id: int, mark_ms: int, count: int, now_ms: int) -> Decision:
     """Return what to do at *now_ms* with the entry whose last decided slot is *mark_ms*, after *count* fires."""
+    once = definition.schedule.get("kind") == "once"
     planned = plan(
         recurrence,
         mark_ms=mark_ms,
         now_ms=now_ms,
         tolerance_ms=definition.tolerance_ms + definition.jitter_ms,
-        misfire=definition.misfire,
+        misfire=Misfire.latest() if once and definition.misfire.policy == "catch_up" else definition.misfire,
     )
     fires = (planned.fire_ms is not None) + (planned.backlog.left if planned.backlog else 0)
     exhausted = definition.max_runs is not None and count + fires >= definition.max_runs
@@ -45,7 +46,7 @@ def decide(definition: Definition, recurrence: Recurrence, *, entry_id: int, mar
         fire_ms=planned.fire_ms,
         skipped=planned.skipped,
         backlog=_within_runs(planned, definition.max_runs, count),
-        ends=next_due_ms is None and definition.schedule.get("kind") == "once",
+        ends=next_due_ms is None and once,
     )
 
 

@@ -205,6 +205,8 @@ class Dispatch:
         if decision.fire_ms is not None:
             known.count += 1
             self.gauges.count_fire(now_ms - write.due_ms)
+        if decision.backlog is not None:
+            known.count += decision.backlog.left
         if decision.skipped is not None:
             self._report_skip(known, decision)
         if known.due_ms is None:

@@ -49,15 +49,18 @@ class Entries:
         self.timetable = timetable
         self.workshop = workshop
         self._known: dict[int, Known] = {}
+        self._unreadable: set[int] = set()
         self._fingerprint: object = None
 
     def clear(self) -> None:
         self._known.clear()
+        self._unreadable.clear()
         self._fingerprint = self.workshop.fingerprint()
 
     def forget(self, entry_id: int) -> None:
         """Drop what is known of an entry; it is read again when needed."""
         self._known.pop(entry_id, None)
+        self._unreadable.discard(entry_id)
 
     def get(self, entry_id: int) -> Known | None:
         return self._known.get(entry_id)
@@ -69,7 +72,7 @@ class Entries:
 
     def load(self, entry_ids: Iterable[int]) -> None:
         """Read and prepare those of *entry_ids* that are not known yet."""
-        unknown = [entry_id for entry_id in entry_ids if entry_id not in self._known]
+        unknown = [entry_id for entry_id in entry_ids if entry_id not in self._known and entry_id not in self._unreadable]
         if not unknown:
             return
         while self._known and len(self._known) + len(unknown) > KEPT:
@@ -85,6 +88,7 @@ class Entries:
         except NewerSchema as error:
             self.on_newer(str(error))
         except (MalformedRecord, InvalidSchedule) as error:
+            self._unreadable.add(stored.entry_id)
             self.on_unreadable(stored.entry_id, str(error))
         except CeleryTWError as error:
             self.on_unable(stored, definition.name, str(error))

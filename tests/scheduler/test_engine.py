@@ -8,6 +8,7 @@ import redis
 from celery_tw.core.misfire import Misfire
 from celery_tw.scheduler.engine import LOOK_AHEAD_MS
 from celery_tw.stores.redis.codec import decode_skip
+from celery_tw.stores.redis.timetable import RecurringWrite
 from tests.scheduler.conftest import KEYS, Stand
 from tests.waiting import wait_until
 
@@ -264,3 +265,45 @@ def test_entries_are_in_hand_before_they_are_due(stand: Stand) -> None:
 
     assert entry_id in stand.engine.upcoming
     assert stand.engine.entries.get(entry_id) is not None
+
+
+def test_a_late_entry_of_one_slot_is_fired_even_when_it_is_to_catch_up(stand: Stand) -> None:
+    at_ms = stand.now_ms() - HOUR_MS
+    schedule = {"kind": "once", "at_ms": at_ms}
+    stand.put("once", mark_ms=at_ms - 1000, due_ms=at_ms, schedule=schedule, misfire=Misfire.catch_up())
+
+    stand.lead().run()
+
+    assert stand.sent() == [("once", at_ms)]
+
+
+def test_runs_still_in_the_backlog_count_as_runs(stand: Stand) -> None:
+    now_ms = stand.now_ms()
+    entry_id = stand.put(period_ms=1000, mark_ms=now_ms - 20_000, max_runs=6, misfire=Misfire.catch_up(rate=1000, limit=4))
+
+    stand.lead()
+    wait_until(lambda: stand.run() or len(stand.sent()) >= 6, timeout_s=10)
+    end_ms = stand.now_ms() + 300
+    wait_until(lambda: stand.run() or stand.now_ms() > end_ms)
+
+    assert len(stand.sent()) == 6
+    (stored,) = stand.timetable.read([entry_id])
+    assert stored is not None
+    assert (stored.count, stored.due_ms) == (6, None)
+
+
+def test_a_broken_entry_that_is_stored_again_leaves_quarantine(stand: Stand, redis_client: redis.Redis) -> None:
+    now_ms = stand.now_ms()
+    broken = stand.put("broken", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+    sound = redis_client.hget(KEYS.entry(broken), "def")
+    redis_client.hset(KEYS.entry(broken), "def", "{")
+    stand.lead().run()
+    assert set(stand.timetable.quarantined()) == {str(broken)}
+
+    assert sound is not None
+    mended = RecurringWrite(name="broken", entry_id=broken, version=1, definition=sound, mark_ms=now_ms - HOUR_MS, due_ms=now_ms)
+    assert stand.timetable.put([mended])[1] == ["put"]
+    stand.run()
+
+    assert stand.timetable.quarantined() == {}
+    assert stand.sent() == [("broken", now_ms)]

@@ -1,6 +1,6 @@
 """Codec: how definitions, skipped ranges and one-time tasks are written in Redis.
 
-A definition is JSON with a schema version; fields that this version does not know are kept by whoever rewrites it, and a *newer* schema
+A definition is JSON with a schema version; fields that this version does not know are passed over, and a *newer* schema
 is told apart from a broken record, because the right answers differ: an older process steps back, a broken record goes to quarantine.
 Values that JSON has no word for (datetimes, UUIDs, decimals) are written by kombu's encoder, as in Celery's own messages; nothing stored
 is ever imported or unpickled.

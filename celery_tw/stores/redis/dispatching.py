@@ -8,7 +8,7 @@ from celery_tw.core.command import Command
 from celery_tw.core.misfire import MissedRange, SkippedRange
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
-from celery_tw.stores.redis.keys import FIRED_KEPT_MS, SKIPS_KEPT_MS, Keys
+from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, Keys
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 
 
@@ -110,7 +110,7 @@ class Dispatching:
     ) -> tuple[int, list[str]]:
         """Fire one-time tasks, given as due ms and id; return Redis time and a status each, as ``fire_once.lua`` names them."""
         shard = self.keys
-        keys: list[str | bytes] = [shard.leader, shard.due, shard.names, shard.fired, shard.skips(0)]
+        keys: list[str | bytes] = [shard.leader, shard.due, shard.names, shard.fired, shard.skips(ONE_TIME_SKIPS)]
         args: list[Argument] = [epoch, self.lease_ms, len(pairs), fingerprint, FIRED_KEPT_MS, SKIPS_KEPT_MS]
         for due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))

@@ -7,7 +7,7 @@ Queue keys of the broker are not ours and carry no tag.
 key                 type    life        holds (written by)
 ==================  ======  ==========  =================================================================================
 ``due``             zset    for ever    entry id → due ms; the truth about what comes next (clients, leader)
-``entry:<id>``      hash    for ever    a recurring entry: ``def`` ``ver`` ``mark`` ``count`` ``fired`` ``paused`` (clients, leader)
+``entry:<id>``      hash    for ever    a recurring entry: ``def`` ``ver`` ``mark`` ``count`` ``fired`` ``paused`` ``pause_note`` ``generation`` ``removed``
 ``entry:<id>``      string  until fired a one-time task, packed (clients)
 ``names``           hash    for ever    entry name → id (clients)
 ``static``          hash    for ever    settings entry name → start ms of the process that wrote it (leader)
@@ -39,6 +39,9 @@ TOMBSTONE_MS = 7 * 24 * 3600 * 1000
 SKIPS_KEPT_MS = 30 * 24 * 3600 * 1000
 FIRED_KEPT_MS = 10 * 60 * 1000
 NEWS_KEPT = 10_000
+
+ONE_TIME_SKIPS = 0
+"""The id under which the skips of one-time tasks are kept, because the tasks themselves have left the timetable."""
 
 
 def is_one_time(entry_id: int) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from celery_tw.core.misfire import SkippedRange
 from celery_tw.errors import MalformedRecord, NewerSchema
 from celery_tw.stores.redis.codec import SCHEMA, decode_definition, encode_skip, unpack_one_time
-from celery_tw.stores.redis.keys import NEWS_KEPT, TOMBSTONE_MS, Keys, is_one_time
+from celery_tw.stores.redis.keys import NEWS_KEPT, SKIPS_KEPT_MS, TOMBSTONE_MS, Keys, is_one_time
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 
 CHUNK = 500
@@ -159,8 +159,8 @@ class Timetable:
 
     def put(self, writes: Sequence[RecurringWrite], *, process_start_ms: int | None = None) -> tuple[int, list[str]]:
         """Store at most `CHUNK` recurring entries; return Redis time and a status each: put, raced or older."""
-        keys: list[str | bytes] = [*self._writing_keys(), self.keys.schema]
-        args: list[Argument] = [len(writes), SCHEMA, "" if process_start_ms is None else process_start_ms, NEWS_KEPT]
+        keys: list[str | bytes] = [*self._writing_keys(), self.keys.schema, self.keys.bad]
+        args: list[Argument] = [len(writes), SCHEMA, "" if process_start_ms is None else process_start_ms, NEWS_KEPT, SKIPS_KEPT_MS]
         for write in writes:
             shard, entry_id = self.keys, write.entry_id
             keys += (shard.entry(entry_id), shard.tombstone(write.name), shard.skips(entry_id), shard.history(entry_id))
@@ -178,7 +178,7 @@ class Timetable:
     def put_one_time(self, writes: Sequence[OneTimeWrite]) -> tuple[int, list[str]]:
         """Store at most `CHUNK` one-time tasks; return Redis time and a status each: put, raced or fired."""
         shard = self.keys
-        keys: list[str | bytes] = [shard.due, shard.names, shard.fired, shard.news, shard.news_seq, shard.schema]
+        keys: list[str | bytes] = [shard.due, shard.names, shard.fired, shard.news, shard.news_seq, shard.schema, shard.bad]
         args: list[Argument] = [len(writes), SCHEMA, NEWS_KEPT]
         for write in writes:
             keys.append(shard.entry(write.entry_id))
@@ -197,7 +197,7 @@ class Timetable:
         """Change the state of a recurring entry as decided on *version*; return False when another write came first."""
         shard = self.keys
         keys: list[str | bytes] = [shard.due, shard.entry(entry_id), shard.skips(entry_id), shard.news, shard.news_seq]
-        args: list[Argument] = [entry_id, version, "" if due_ms is None else due_ms, *_skip_arguments(skipped), NEWS_KEPT]
+        args: list[Argument] = [entry_id, version, "" if due_ms is None else due_ms, *_skip_arguments(skipped), NEWS_KEPT, SKIPS_KEPT_MS]
         for field, value in fields:
             args += (field, value)
         return bool(script("change").run(self.client, keys, args) == b"changed")
@@ -213,7 +213,7 @@ class Timetable:
         """Remove an entry; return removed, gone, static or older."""
         shard = self.keys
         keys: list[str | bytes] = [shard.due, shard.names, shard.static, shard.held, shard.news, shard.news_seq]
-        keys += (shard.entry(entry_id), shard.tombstone(name), shard.history(entry_id), shard.skips(entry_id))
+        keys += (shard.entry(entry_id), shard.tombstone(name), shard.history(entry_id), shard.skips(entry_id), shard.bad)
         kind = "once" if is_one_time(entry_id) else "recurring"
         start = "" if process_start_ms is None else process_start_ms
         reply = script("remove").run(self.client, keys, [name, entry_id, kind, start, TOMBSTONE_MS, NEWS_KEPT])

@@ -15,7 +15,7 @@ local now_text = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 100
 
 local state = redis.call('HMGET', backlog, 'next', 'generation')
 if state[1] ~= expected then return {now_text, 'moved'} end
-local known = redis.call('HMGET', entry, 'ver', 'removed', 'count')
+local known = redis.call('HMGET', entry, 'ver', 'removed')
 if not known[1] or known[2] then
   redis.call('DEL', backlog)
   redis.call('ZREM', backlogs, member)
@@ -37,7 +37,7 @@ for i = 1, tonumber(ARGV[at]) do
 end
 for _, command in ipairs(commands) do redis.call(command.operation, command.queue, command.payload) end
 
-redis.call('HSET', entry, 'count', tonumber(known[3] or '0') + slots, 'fired', now_text)
+if slots > 0 then redis.call('HSET', entry, 'fired', now_text) end
 if history_size > 0 and slots > 0 then
   for i = 1, slots do redis.call('LPUSH', history, ARGV[9 + i] .. ' ' .. now_text .. ' ' .. (state[2] or '0')) end
   redis.call('LTRIM', history, 0, history_size - 1)

@@ -5,6 +5,7 @@
 --       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
 --       number of commands, and per command: operation, queue index, payload
 -- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' | 'refused <why>'
+-- A backlog's slots are counted as runs when it is opened, so that `max_runs` holds whatever is fired first.
 -- Invariants: a slot at or before the mark is never fired again; nothing is advanced unless its messages are in their queues; an entry
 -- that is refused harms no other. PEXPIRE comes first: it is not refused when memory is full, and what follows a first write is not either.
 local leader, due, backlogs, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -28,6 +29,7 @@ local function read_entry()
   if e.backlog ~= '' then
     e.backlog_key = next_key()
     e.range = {'from', next_arg(), 'to', next_arg(), 'next', next_arg(), 'left', next_arg(), 'rate', next_arg(), 'generation', '0'}
+    e.left = e.range[8]
   end
   for i = 1, tonumber(next_arg()) do
     e.commands[i] = {operation = next_arg(), queue = KEYS[first_queue + tonumber(next_arg())], payload = next_arg()}
@@ -103,6 +105,7 @@ local function advance(e)
   else
     redis.call('HSET', e.key, 'mark', e.slot)
   end
+  if e.backlog ~= '' then redis.call('HINCRBY', e.key, 'count', e.left) end
   if e.next_due == '' then redis.call('ZREM', due, e.id) else redis.call('ZADD', due, e.next_due, e.id) end
   if fired and history_size > 0 then
     redis.call('LPUSH', e.history, e.slot .. ' ' .. now_text .. ' 0')

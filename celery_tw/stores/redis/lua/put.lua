@@ -1,12 +1,12 @@
 -- PUT: store new or changed recurring entries.
--- KEYS  1 due  2 names  3 static  4 news  5 news-seq  6 schema; then per entry: entry, tombstone, skips, history
--- ARGV  1 number of entries  2 schema version  3 start ms of the writing process ('' = not a settings entry)  4 news kept; then per entry
+-- KEYS  1 due  2 names  3 static  4 news  5 news-seq  6 schema  7 bad; then per entry: entry, tombstone, skips, history
+-- ARGV  1 number of entries  2 schema version  3 start ms of the writing process ('' = not a settings entry)  4 news kept  5 skips kept ms; then per entry
 --       name, id, version expected ('' = none stored), definition JSON, mark ms, due ms ('' = none), skip ('' | JSON), its end ms
 -- reply {now ms, status per entry}: 'put' | 'raced' (somebody else wrote: read again) | 'older' (a newer process owns it)
 -- The version is a compare-and-set: a repeated call answers 'raced', and the reader then finds its own definition stored.
 -- The first write may be refused when memory is full, and then nothing was done.
-local due, names, static, news, news_seq, schema_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local entries, schema, start, news_kept = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local due, names, static, news, news_seq, schema_key, bad = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local entries, schema, start, news_kept, skips_kept = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local time = redis.call('TIME')
 local now_text = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
@@ -21,8 +21,8 @@ end
 
 local statuses, changed = {now_text}, {}
 for i = 1, entries do
-  local entry, tombstone, skips, history = KEYS[3 + 4 * i], KEYS[4 + 4 * i], KEYS[5 + 4 * i], KEYS[6 + 4 * i]
-  local at = 4 + 8 * (i - 1)
+  local entry, tombstone, skips, history = KEYS[4 + 4 * i], KEYS[5 + 4 * i], KEYS[6 + 4 * i], KEYS[7 + 4 * i]
+  local at = 5 + 8 * (i - 1)
   local name, id, version, definition, mark, due_ms, skip, skip_to =
     ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
   local holder = redis.call('HGET', names, name)
@@ -41,7 +41,9 @@ for i = 1, entries do
     end
     if due_ms == '' then redis.call('ZREM', due, id) else redis.call('ZADD', due, due_ms, id) end
     if start ~= '' then redis.call('HSET', static, name, start) else redis.call('HDEL', static, name) end
+    if version ~= '' then redis.call('HDEL', bad, id) end
     if skip ~= '' then redis.call('ZADD', skips, skip_to, skip) end
+    if version ~= '' then redis.call('PEXPIRE', skips, skips_kept) end
     changed[#changed + 1] = id .. ':' .. due_ms
     statuses[i + 1] = 'put'
   end
