@@ -1,7 +1,7 @@
 """Rerendering: a one-time task whose message was made for another broker configuration is made again from its own envelope.
 
-The envelope of a Redis broker holds everything that a message is (body, content type and encoding, headers, properties, exchange and routing
-key), so it serves as the neutral record too: stored once, not twice. kombu publishes it again, into a collector.
+The envelope of a Redis broker holds everything that a message is (body, content type and encoding, headers, properties, exchange and
+routing key), so it serves as the neutral record too: stored once, not twice. kombu publishes it again, into a collector.
 """
 
 import base64

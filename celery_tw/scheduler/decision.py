@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from celery_tw.core.bounds import jitter_offset_ms
 from celery_tw.core.definition import Definition
-from celery_tw.core.misfire import MissedRange, Misfire, Plan, SkippedRange, plan
+from celery_tw.core.misfire import Misfire, MissedRange, Plan, SkippedRange, plan
 from celery_tw.core.recurrence import Recurrence
 
 

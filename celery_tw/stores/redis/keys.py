@@ -7,7 +7,7 @@ Queue keys of the broker are not ours and carry no tag.
 key                 type    life        holds (written by)
 ==================  ======  ==========  =================================================================================
 ``due``             zset    for ever    entry id → due ms; the truth about what comes next (clients, leader)
-``entry:<id>``      hash    for ever    a recurring entry: ``def`` ``ver`` ``mark`` ``count`` ``fired`` ``paused`` ``pause_note`` ``generation`` ``removed``
+``entry:<id>``      hash    for ever    ``def`` ``ver`` ``mark`` ``count`` ``fired`` ``paused`` ``pause_note`` ``generation`` ``removed``
 ``entry:<id>``      string  until fired a one-time task, packed (clients)
 ``names``           hash    for ever    entry name → id (clients)
 ``static``          hash    for ever    settings entry name → start ms of the process that wrote it (leader)
