@@ -14,6 +14,7 @@ from benchmarks.filling import store_for_redbeat, store_one_time, store_recurrin
 from benchmarks.leader import wait_for_leader
 from benchmarks.queue_watch import Filling, QueueWatch
 from benchmarks.report import Report
+from benchmarks.server import start_server
 from celery_tw.embedded import EmbeddedServer
 
 PATIENCE_S = 120.0
@@ -61,7 +62,7 @@ def _add(report: Report, who: str, due: int, seen: Filling, stored_per_s: float 
 
 
 def _one_time_and_bare(count: int) -> tuple[Filling, Filling]:
-    with EmbeddedServer.start() as server, server.client() as client:
+    with start_server() as server, server.client() as client:
         app = make_app(server.url)
         due = datetime.now(UTC) + timedelta(seconds=count / 2000 + SETTLE_S)
         store_one_time(app, count, at=due)
@@ -80,7 +81,7 @@ def _bare(server: EmbeddedServer, count: int) -> Filling:
 
 
 def _recurring(count: int) -> tuple[Filling, float]:
-    with EmbeddedServer.start() as server:
+    with start_server() as server:
         app = make_app(server.url)
         due = datetime.now(UTC) + timedelta(seconds=count / 5000 + SETTLE_S)
         stored_s = store_recurring(app, count, period_s=PERIOD_S, anchor=due)
@@ -98,14 +99,14 @@ def _fired(server: EmbeddedServer, app: Celery, due: datetime, count: int) -> Fi
 
 
 def _red_beat(count: int, box_s: float) -> tuple[Filling, float]:
-    with EmbeddedServer.start() as server:
+    with start_server() as server:
         app = make_app(server.url)
         stored_s = store_for_redbeat(app, count, period_s=PERIOD_S, last_run_s=2 * PERIOD_S)
         return _boxed(server, RED_BEAT, count, box_s), count / stored_s
 
 
 def _beat(count: int, box_s: float) -> Filling:
-    with EmbeddedServer.start() as server:
+    with start_server() as server:
         overdue = {"BENCH_STATIC": count, "BENCH_PERIOD_S": PERIOD_S, "BENCH_OVERDUE": count}
         return _boxed(server, CELERY_BEAT, count, box_s, **overdue)
 

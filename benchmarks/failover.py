@@ -16,7 +16,7 @@ from benchmarks.filling import store_for_redbeat, store_recurring
 from benchmarks.leader import leader_pid, wait_for_leader
 from benchmarks.receiver import Received, Receiver
 from benchmarks.report import Report
-from celery_tw.embedded import EmbeddedServer
+from benchmarks.server import start_server
 
 FINE_PERIOD_S = 0.02
 """The time wheel's entry fires this often, so that the gap shows the fail-over and hardly the schedule."""
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def _time_wheel(report: Report, what: str, how: signal.Signals) -> tuple[float, int]:
-    with EmbeddedServer.start() as server, server.client() as client:
+    with start_server() as server, server.client() as client:
         app = make_app(server.url)
         store_recurring(app, 1, period_s=FINE_PERIOD_S, anchor=datetime.now(UTC).replace(microsecond=0))
         receiver = Receiver(server.socket_path, QUEUE)
@@ -63,7 +63,7 @@ def _time_wheel(report: Report, what: str, how: signal.Signals) -> tuple[float, 
 
 
 def _red_beat() -> float:
-    with EmbeddedServer.start() as server:
+    with start_server() as server:
         store_for_redbeat(make_app(server.url), 1, period_s=REDBEAT_PERIOD_S, last_run_s=REDBEAT_PERIOD_S)
         receiver = Receiver(server.socket_path, QUEUE)
         with _two(RED_BEAT, server.url, BENCH_LOOP_S=LOOP_S) as beats:

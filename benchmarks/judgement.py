@@ -9,7 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import linear_regression, median
 
 from benchmarks.receiver import Received
 
@@ -20,7 +20,7 @@ MARGIN_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """What one contender did with the slots of the window; *drift_ms* is by how much later each fire is than the one before."""
+    """What one contender did with the slots of the window; *drift_ms* is the trend: how much later each fire is than the one before."""
 
     slots: int
     missed: int
@@ -46,7 +46,7 @@ class _Fires:
     @property
     def drift_ms(self) -> float:
         late = self.late_ms
-        return (late[-1] - late[0]) / (len(late) - 1) if len(late) > 1 else 0.0
+        return linear_regression(range(len(late)), late).slope if len(late) > 1 else 0.0
 
 
 def judge(received: Sequence[Received], *, entries: int, start_s: float, end_s: float) -> Accuracy:

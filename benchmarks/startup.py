@@ -12,7 +12,7 @@ from benchmarks.leader import wait_for_leader
 from benchmarks.process_figures import cpu_s, memory_bytes
 from benchmarks.queue_watch import QueueWatch
 from benchmarks.report import Report
-from celery_tw.embedded import EmbeddedServer
+from benchmarks.server import start_server
 
 FAR = timedelta(hours=2)
 SPREAD_S = 20 * 24 * 3600.0
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def _full(entries: int, idle_s: float) -> tuple[float, float, float, int]:
-    with EmbeddedServer.start() as server, server.client() as client:
+    with start_server() as server, server.client() as client:
         app = make_app(server.url)
         now = datetime.now(UTC)
         hold_in_store(app, client, entries, first=now + FAR, spread_s=SPREAD_S)
@@ -78,7 +78,7 @@ def _peer(contender: Contender, entries: int, idle_s: float) -> tuple[float, flo
 
     One entry is overdue at the start, to show when the peer is ready.
     """
-    with EmbeddedServer.start() as server:
+    with start_server() as server:
         environment: dict[str, object] = {}
         if contender is RED_BEAT:
             app = make_app(server.url)
@@ -112,7 +112,7 @@ def _cpu_percent(pid: int, seconds: float) -> float:
 
 def _task_bytes(count: int) -> float:
     """Return what a waiting one-time task adds to the server's memory, all told, beyond the bytes of its message."""
-    with EmbeddedServer.start() as server, server.client() as client:
+    with start_server() as server, server.client() as client:
         app = make_app(server.url)
         store_one_time(app, 1, at=datetime.now(UTC) + FAR)
         before = int(client.info("memory")["used_memory"])
