@@ -1,6 +1,7 @@
 """Processes: every process of one test, its settings, its log and its end."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from itertools import count
@@ -68,7 +69,7 @@ class Processes:
         return {
             "SHOP_SETTINGS": str(settings),
             "SHOP_LEDGER": str(self.ledger),
-            "PYTHONPATH": f"{APPLICATION}:{ROOT}",
+            "PYTHONPATH": os.pathsep.join([str(APPLICATION), str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "PYTHONUNBUFFERED": "1",
         }
 
