@@ -145,9 +145,12 @@ def test_a_worker_carries_a_beat(stage: Stage, pool: str) -> None:
 
 
 @pytest.mark.skipif(not HAS_BEAT_PING, reason="beat answers ping from Celery 5.7 on")
-def test_beat_answers_ping(stage: Stage) -> None:
+def test_beat_answers_ping_even_when_it_started_without_redis(stage: Stage, server: EmbeddedServer) -> None:
+    stage.stop_worker()
+    server.kill()
     beat = stage.start_beat(conf={"beat_enable_remote_control": True})
-    beat.ready()
+    beat.wait_for_log("waits for Redis", timeout=15)
+    server.restart()
     name = f"celerybeat@{gethostname()}"
 
     def answer() -> Any:
