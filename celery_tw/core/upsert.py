@@ -25,10 +25,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """The state in which it is left: the mark, and the slots that nobody will fire any more."""
+    """The state in which it is left: the mark, and the slots that nobody will fire any more.
+
+    *timed* is False when only what the entry sends has changed: mark and due time are then left as they stand.
+    """
 
     mark_ms: int
     skipped: SkippedRange | None = None
+    timed: bool = True
 
 
 def keep_anchor(definition: Definition, standing: Standing | None) -> Definition:
@@ -52,7 +56,8 @@ def upsert(definition: Definition, standing: Standing | None, *, old_recurrence:
     if standing.removed or standing.definition is None:
         return Upsert(max(standing.mark_ms, now_ms))
     if timing(definition) == timing(standing.definition):
-        return Upsert(standing.mark_ms)
+        same = (definition.jitter_ms, definition.max_runs) == (standing.definition.jitter_ms, standing.definition.max_runs)
+        return Upsert(standing.mark_ms, timed=not same)
     skipped = undecided(old_recurrence, mark_ms=standing.mark_ms, now_ms=now_ms, reason="schedule changed")
     return Upsert(max(standing.mark_ms, now_ms), skipped)
 

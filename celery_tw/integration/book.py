@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, tzinfo
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,7 @@ from celery_tw.core.definition import Definition
 from celery_tw.core.recurrence import Recurrence, count_between, last_between
 from celery_tw.core.upsert import undecided
 from celery_tw.core.zones import zone
-from celery_tw.errors import CeleryTWError, InvalidEntry, MalformedRecord, StaticEntry, UnknownEntry
+from celery_tw.errors import CeleryTWError, InvalidEntry, MalformedRecord, StaticEntry, StoreUnavailable, UnknownEntry
 from celery_tw.integration.drafting import Drafter, checked_name
 from celery_tw.integration.moments import aware_ms, from_ms
 from celery_tw.integration.reading import Reading
@@ -25,7 +26,7 @@ from celery_tw.integration.views import Backfill, Entry, Page, Slot, Stored
 from celery_tw.scheduler.decision import first_due_ms
 from celery_tw.stores.redis.codec import decode_definition, unpack_one_time
 from celery_tw.stores.redis.keys import is_one_time
-from celery_tw.stores.redis.timetable import CHUNK, OneTimeWrite, Timetable
+from celery_tw.stores.redis.timetable import CHUNK, Timetable
 from celery_tw.stores.redis.timetable import Stored as StoredEntry
 
 RACES = 10
@@ -47,8 +48,11 @@ class Book:
         now_ms = self.timetable.now_ms()
         draft = self.drafter.draft(name, signature, schedule, now_ms=now_ms, **options)
         self._refuse_static(name)
-        self.storing.store([draft], now_ms=now_ms)
-        return self.entry(name)
+        (outcome,) = self.storing.store([draft], now_ms=now_ms)
+        try:
+            return self.entry(name)
+        except UnknownEntry:  # it was due at once and has been fired
+            return self.reading.fired(draft.definition, outcome.entry_id)
 
     def schedule_many(self, specs: Iterable[Mapping[str, Any]]) -> Stored:
         """Store many entries; see `TimeWheel.schedule_many`."""
@@ -117,11 +121,13 @@ class Book:
         recurrence = self._recurrence(definition)
         reason = "paused" if not paused else "open when paused"
         skipped = None if stored.paused and paused else undecided(recurrence, mark_ms=stored.mark_ms, now_ms=now_ms, reason=reason)
-        mark_ms = max(stored.mark_ms, now_ms)
+        mark_ms = stored.mark_ms if stored.paused and paused else max(stored.mark_ms, now_ms)
         done = definition.max_runs is not None and stored.count >= definition.max_runs
         due_ms = None if paused or done else first_due_ms(definition, recurrence, entry_id=stored.entry_id, mark_ms=mark_ms)
         fields = [("paused", "1" if paused else "0"), ("pause_note", note), ("mark", str(mark_ms))]
-        return self.timetable.change(stored.entry_id, version=stored.version, due_ms=due_ms, fields=fields, skipped=skipped)
+        return self.timetable.change(
+            stored.entry_id, version=stored.version, mark_ms=stored.mark_ms, due_ms=due_ms, fields=fields, skipped=skipped
+        )
 
     def _stored(self, name: str, entry_id: int) -> StoredEntry:
         (stored,) = self.timetable.read([entry_id])
@@ -147,11 +153,9 @@ class Book:
         record, _, _ = self.timetable.read_one_time(entry_id)
         if record is None:
             raise UnknownEntry(name)
-        task = unpack_one_time(record)
-        self.timetable.hold(entry_id, pause=False)
-        write = OneTimeWrite(name=name, entry_id=entry_id, mid=task.mid, due_ms=self.timetable.now_ms(), record=record)
-        self.timetable.put_one_time([write])
-        return self.app.AsyncResult(task.mid)
+        if not self.timetable.hurry(entry_id):
+            raise UnknownEntry(name)
+        return self.app.AsyncResult(unpack_one_time(record).mid)
 
     def preview(self, what: Any, *, n: int = 10, tz: str | tzinfo | None = None, after: datetime | None = None) -> list[datetime]:
         """Return the next *n* slots of an entry, by name, or of a schedule, in zone *tz* (the app's by default)."""
@@ -203,9 +207,20 @@ class Book:
         if dry_run or first_ms is None or last_ms is None:
             return found
         number = self.timetable.next_number()
-        generation = self.timetable.open_backlog(
-            entry_id, number=number, from_ms=first_ms, to_ms=last_ms, first_ms=first_ms, left=count, rate=rate
+        ask = partial(
+            self.timetable.open_backlog,
+            entry_id,
+            number=number,
+            from_ms=first_ms,
+            to_ms=last_ms,
+            first_ms=first_ms,
+            left=count,
+            rate=rate,
         )
+        try:
+            generation = ask()
+        except StoreUnavailable:  # the answer may have been lost: the number makes a repetition harmless
+            generation = ask()
         return replace(found, generation=generation)
 
     def ahead_of_time(self) -> list[tuple[str, datetime]]:
@@ -228,8 +243,13 @@ class Book:
         except MalformedRecord:
             return False
         due_ms = first_due_ms(definition, self._recurrence(definition), entry_id=stored.entry_id, mark_ms=now_ms)
+        done = definition.max_runs is not None and stored.count >= definition.max_runs
         return self.timetable.change(
-            stored.entry_id, version=stored.version, due_ms=None if stored.paused else due_ms, fields=[("mark", str(now_ms))]
+            stored.entry_id,
+            version=stored.version,
+            mark_ms=stored.mark_ms,
+            due_ms=None if stored.paused or done else due_ms,
+            fields=[("mark", str(now_ms))],
         )
 
     def _recurring(self) -> Iterator[tuple[str, StoredEntry]]:

@@ -70,6 +70,23 @@ class Reading:
             note=str(task.extra.get("note", "")),
         )
 
+    def fired(self, definition: Definition, entry_id: int) -> Entry:
+        """Return an entry that has left the timetable since it was stored, as it was defined."""
+        return Entry(
+            name=definition.name,
+            entry_id=entry_id,
+            kind="one-time",
+            task=definition.task,
+            schedule=definition.schedule,
+            source=definition.source,
+            paused=False,
+            next_run=None,
+            last_run=None,
+            total_runs=1,
+            misfire=definition.misfire.to_spec(),
+            note=definition.note,
+        )
+
     def history(self, entry_id: int, limit: int) -> list[Slot]:
         """Return the last *limit* fires and skipped ranges, newest first."""
         fires, skips = self.timetable.history(entry_id, limit)

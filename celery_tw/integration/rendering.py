@@ -42,6 +42,9 @@ PLAIN_OPTIONS = frozenset(
 DEFAULT_REPR_LEVELS = 3
 """How deep Celery shows arguments in versions without a setting for it."""
 
+TEMPLATES_KEPT = 1000
+"""Options that differ from entry to entry make a template each; past so many, all are made anew."""
+
 Rendering = TemplateRendering | CeleryRendering
 
 
@@ -109,6 +112,8 @@ class Renderer:
         except (TypeError, ValueError):
             return "its options are not JSON"
         if key not in self._templates:
+            if len(self._templates) >= TEMPLATES_KEPT:
+                self._templates.clear()
             self._templates[key] = self._cut(entry_name, signature)
         return self._templates[key]
 

@@ -20,7 +20,7 @@ from celery.schedules import schedule as interval
 from kombu.utils import json as kombu_json
 
 from celery_tw.errors import CeleryTWError, InvalidEntry, InvalidSchedule
-from celery_tw.integration.drafting import LONGEST_NAME, Draft, Drafter
+from celery_tw.integration.drafting import LONGEST_NAME, OPTIONS, Draft, Drafter
 from celery_tw.integration.storing import Outcome, Storing
 from celery_tw.stores.redis.timetable import CHUNK, Timetable
 
@@ -91,13 +91,16 @@ def _static(app: Any, name: str, fields: Any) -> Static:
     if not isinstance(fields.get("task"), str) or fields.get("schedule") is None:
         raise InvalidEntry("an entry needs the name of a task and a schedule")
     options = dict(fields.get("options") or {})
+    wheel_options = options.pop("tw", None) or {}
+    if not isinstance(wheel_options, Mapping) or set(wheel_options) - set(OPTIONS):
+        raise InvalidEntry(f"options['tw'] is a dictionary with some of {', '.join(OPTIONS)}, not {wheel_options!r}")
     return Static(
         name=stored_name(name),
         task=fields["task"],
         schedule=_schedule(fields["schedule"], bool(fields.get("relative", False)), app),
         args=tuple(fields.get("args") or ()),
         kwargs=dict(fields.get("kwargs") or {}),
-        wheel_options=options.pop("tw", None) or {},
+        wheel_options=wheel_options,
         options=options,
     )
 
@@ -152,13 +155,13 @@ class Installer:
         self.statics.update(read_settings(self.app))
         start_ms = self.process_start_ms()
         before = self.timetable.static_names()
-        drafts = self._drafts(self.timetable.now_ms(), before)
+        drafts = self._drafts(self.timetable.now_ms())
         for first in range(0, len(drafts), CHUNK):
             self.on_progress()
             self._store(drafts[first : first + CHUNK], start_ms, before)
         self._remove_gone(before, start_ms)
 
-    def _drafts(self, now_ms: int, before: Mapping[str, int]) -> list[Draft]:
+    def _drafts(self, now_ms: int) -> list[Draft]:
         drafts = []
         for static in self.statics.values():
             self.on_progress()
@@ -167,7 +170,7 @@ class Installer:
             except CeleryTWError as error:
                 logger.error("entry %r of beat_schedule is left out: %s", static.name, error)
                 continue
-            if static.name in before or draft.recurrence.next_after(now_ms) is not None:
+            if draft.recurrence.next_after(now_ms) is not None or self.timetable.find_living(static.name) is not None:
                 drafts.append(draft)
             else:
                 logger.info("entry %r of beat_schedule has no slot any more: left out", static.name)
@@ -211,7 +214,7 @@ class Installer:
         for name in before.keys() - written:
             entry_id = self.timetable.find_living(name)
             if entry_id is None:
-                self.timetable.disclaim_static(name)
+                self.timetable.disclaim_static(name, process_start_ms=start_ms)
             elif self.timetable.remove(name, entry_id, process_start_ms=start_ms) == "removed":
                 logger.info("entry %r is gone from beat_schedule: removed", name)
 

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery_tw.core.bounds import Bounded
@@ -41,6 +41,15 @@ class Outcome:
     status: str
 
 
+@dataclass(slots=True)
+class _Call:
+    """One call of `Storing.store`: what its repetition has in common with it, by (name, is one-time) the ids reserved for it."""
+
+    now_ms: int
+    process_start_ms: int | None
+    reserved: dict[tuple[str, bool], int] = field(default_factory=dict)
+
+
 class Storing:
     """Writes definitions into one timetable."""
 
@@ -56,18 +65,19 @@ class Storing:
 
         A call whose reply was lost is repeated once: every write finds out that it has been done.
         """
+        call = _Call(now_ms, process_start_ms)
         try:
-            return self._store(drafts, now_ms, process_start_ms)
+            return self._store(drafts, call)
         except StoreUnavailable:
-            return self._store(drafts, now_ms, process_start_ms)
+            return self._store(drafts, call)
 
-    def _store(self, drafts: Sequence[Draft], now_ms: int, process_start_ms: int | None) -> list[Outcome]:
+    def _store(self, drafts: Sequence[Draft], call: _Call) -> list[Outcome]:
         outcomes: dict[str, Outcome] = {}
         left = {draft.definition.name: draft for draft in drafts}
         if len(left) != len(drafts):
             raise InvalidEntry("two entries of one call have the same name: names are unique")
         for attempt in range(TRIES):
-            done = self._store_once(list(left.values()), now_ms, process_start_ms)
+            done = self._store_once(list(left.values()), call)
             outcomes |= done
             for name in done:
                 del left[name]
@@ -76,37 +86,43 @@ class Storing:
             time.sleep(0.002 * attempt)
         raise StoreUnavailable(f"entry {next(iter(left))!r} is being changed by others all the time: try again")
 
-    def _store_once(self, drafts: Sequence[Draft], now_ms: int, process_start_ms: int | None) -> dict[str, Outcome]:
+    def _store_once(self, drafts: Sequence[Draft], call: _Call) -> dict[str, Outcome]:
         found = self.timetable.find([draft.definition.name for draft in drafts])
         packed = [(draft, entry_id) for draft, entry_id in zip(drafts, found, strict=True) if _fits_one_message(draft)]
         others = [(draft, entry_id) for draft, entry_id in zip(drafts, found, strict=True) if not _fits_one_message(draft)]
-        done, several = self._put_one_time(packed, now_ms)
-        return done | self._put_recurring(others + several, now_ms, process_start_ms)
+        done, several = self._put_one_time(packed, call)
+        return done | self._put_recurring(others + several, call)
 
-    def _with_ids(self, drafts: Sequence[tuple[Draft, int | None]], *, one_time: bool) -> list[tuple[Draft, int, bool]]:
-        """Return each draft with its entry's id, and whether the id is fresh."""
-        fresh = iter(self.timetable.reserve(sum(entry_id is None for _, entry_id in drafts), one_time=one_time))
-        return [(draft, next(fresh), True) if entry_id is None else (draft, entry_id, False) for draft, entry_id in drafts]
+    def _with_ids(self, drafts: Sequence[tuple[Draft, int | None]], call: _Call, *, one_time: bool) -> list[tuple[Draft, int, bool]]:
+        """Return each draft with its entry's id, and whether the id is fresh; a repeated call reserves no other ids."""
+        keys = [(draft.definition.name, one_time) for draft, _ in drafts]
+        wanted = [key for key, (_, entry_id) in zip(keys, drafts, strict=True) if entry_id is None and key not in call.reserved]
+        if wanted:
+            call.reserved.update(zip(wanted, self.timetable.reserve(len(wanted), one_time=one_time), strict=True))
+        return [
+            (draft, call.reserved[key], True) if entry_id is None else (draft, entry_id, False)
+            for key, (draft, entry_id) in zip(keys, drafts, strict=True)
+        ]
 
     # Recurring entries
 
-    def _put_recurring(self, drafts: Sequence[tuple[Draft, int | None]], now_ms: int, process_start_ms: int | None) -> dict[str, Outcome]:
+    def _put_recurring(self, drafts: Sequence[tuple[Draft, int | None]], call: _Call) -> dict[str, Outcome]:
         if not drafts:
             return {}
-        placed = self._with_ids(drafts, one_time=False)
+        placed = self._with_ids(drafts, call, one_time=False)
         for draft, entry_id, _ in placed:
             _refuse_other_kind(draft, entry_id, one_time=False)
         known = [entry_id for _, entry_id, fresh in placed if not fresh]
         standing = dict(zip(known, self.timetable.read(known), strict=True)) if known else {}
         outcomes, writes = {}, []
         for draft, entry_id, _ in placed:
-            write = self._recurring_write(draft, entry_id, standing.get(entry_id), now_ms)
+            write = self._recurring_write(draft, entry_id, standing.get(entry_id), call.now_ms)
             if write is None:
                 outcomes[draft.definition.name] = Outcome(draft.definition.name, entry_id, "unchanged")
             else:
                 writes.append(write)
         if writes:
-            _, statuses = self.timetable.put(writes, process_start_ms=process_start_ms)
+            _, statuses = self.timetable.put(writes, process_start_ms=call.process_start_ms)
             for write, status in zip(writes, statuses, strict=True):
                 if status != "raced":
                     outcomes[write.name] = Outcome(write.name, write.entry_id, status)
@@ -132,7 +148,8 @@ class Storing:
             version=None if stored is None else stored.version,
             definition=encoded,
             mark_ms=change.mark_ms,
-            due_ms=None if stored is not None and stored.paused else due_ms,
+            due_ms=None if stored is not None and _rests(stored, definition) else due_ms,
+            mark_expected_ms=stored.mark_ms if stored is not None and change.timed else None,
             skipped=change.skipped,
         )
 
@@ -160,17 +177,17 @@ class Storing:
     # One-time tasks
 
     def _put_one_time(
-        self, drafts: Sequence[tuple[Draft, int | None]], now_ms: int
+        self, drafts: Sequence[tuple[Draft, int | None]], call: _Call
     ) -> tuple[dict[str, Outcome], list[tuple[Draft, int | None]]]:
         """Store one-time tasks; return what was done, and those that turn out to take more than one push."""
         outcomes: dict[str, Outcome] = {}
         writes: list[OneTimeWrite] = []
         several: list[tuple[Draft, int | None]] = []
-        for draft, entry_id, fresh in self._with_ids(drafts, one_time=True) if drafts else ():
+        for draft, entry_id, fresh in self._with_ids(drafts, call, one_time=True) if drafts else ():
             name = draft.definition.name
             _refuse_other_kind(draft, entry_id, one_time=True)
-            _refuse_past(draft.definition, now_ms)
-            write = self._one_time_write(draft, entry_id, now_ms)
+            _refuse_past(draft.definition, call.now_ms)
+            write = self._one_time_write(draft, entry_id, call.now_ms)
             if write is None:
                 several.append((draft, None if fresh else entry_id))
             elif not fresh and self._stands(entry_id, write):
@@ -226,6 +243,13 @@ def _fits_one_message(draft: Draft) -> bool:
         and not definition.signature.get("subtask_type")
         and not any(options.get(option) for option in RENDERED_LATE)
     )
+
+
+def _rests(stored: Stored, definition: Definition) -> bool:
+    """Return whether an entry has no due time whatever its schedule says: it is paused, or has had all its runs."""
+    if stored.removed:
+        return False
+    return stored.paused or (definition.max_runs is not None and stored.count >= definition.max_runs)
 
 
 def _refuse_other_kind(draft: Draft, entry_id: int, *, one_time: bool) -> None:

@@ -2,7 +2,7 @@
 
 A step is one question to Redis: renew when leading, acquire when not. It never blocks longer than the store's own time-out and returns
 after how many ms it wants the next step. Other threads read `term` and `dispatch_held`; only the elector's thread writes
-them. Another thread that finds this process unfit to lead says so in `stand_down`.
+them. Another thread that finds this process unfit to lead says so with `ask_to_stand_down`.
 """
 
 import logging
@@ -11,7 +11,7 @@ from typing import Any
 
 from celery_tw.clock import Clock, RedisTime
 from celery_tw.core.term import Term
-from celery_tw.errors import StaleEpoch, StoreUnavailable
+from celery_tw.errors import StaleEpoch, StoreRefused, StoreUnavailable
 from celery_tw.events import clock_stepped, leadership_lost, leadership_taken
 from celery_tw.leadership.roster import Roster
 from celery_tw.leadership.watch import Watch
@@ -54,7 +54,7 @@ class Elector:
         self.term: Term | None = None
         self.holder: Held | None = None
         self.dispatch_held = False
-        self.stand_down: str | None = None
+        self._unfit: str | None = None
         self._watch = Watch()
         self._roster = Roster(lease_ms=lease_ms)
         self._counter = 0
@@ -66,13 +66,20 @@ class Elector:
         term = self.term
         return term is not None and term.trusted(self.clock.boot_ms())
 
+    def ask_to_stand_down(self, reason: str) -> None:
+        """Let the next step resign, because this process must not lead; any thread may ask."""
+        self._unfit = reason
+
     def step(self) -> int:
         """Renew or try to acquire; return in how many ms the next step is due."""
         try:
-            if self.stand_down is not None:
-                return self._stand_down(self.stand_down)
+            if self._unfit is not None:
+                return self._stand_down(self._unfit)
             wait_ms = self._renew() if self.term else self._stand_by()
             self._enrol()
+        except StaleEpoch:
+            self._lose("another term began")
+            return 0
         except StoreUnavailable:
             self._watch.restart()
             self._stop_when_untrusted("Redis does not answer")
@@ -83,7 +90,7 @@ class Elector:
         """Resign because another thread found that this process must not lead; try again later."""
         logger.error("standing down: %s", reason)
         self.resign()
-        self.stand_down = None
+        self._unfit = None
         return STAND_DOWN_MS
 
     def _renew(self) -> int:
@@ -102,7 +109,7 @@ class Elector:
     def _stand_by(self) -> int:
         attempt_ms = self.clock.boot_ms()
         reply = self.election.acquire(self.owner, lease_ms=self.lease_ms, still=self._silent_holder(attempt_ms))
-        self.redis_time.observe(reply.now_ms)
+        self._observe(reply.now_ms)
         if isinstance(reply, Led):
             self._take(reply, attempt_ms)
             return self.lease_ms // 3
@@ -120,15 +127,15 @@ class Elector:
         return held if self._watch.still_for_ms(held, boot_ms=boot_ms) >= self.lease_ms else None
 
     def _take(self, led: Led, attempt_ms: int) -> None:
-        self.holder, self._step = None, None
-        self.dispatch_held = self.election.clock_hold() is not None
+        self.holder = None
+        self.dispatch_held = self._step is not None or self.election.clock_hold() is not None
         self.term = Term.won(shard=self.shard, owner=self.owner, epoch=led.epoch, attempt_ms=attempt_ms, lease_ms=self.lease_ms)
         self._watch.restart()
         logger.info("leading shard %d with epoch %d", self.shard, led.epoch)
         leadership_taken.send(sender=self, epoch=led.epoch, owner=self.owner)
 
     def _lose(self, reason: str, *, level: int = logging.WARNING) -> None:
-        term, self.term, self._step = self.term, None, None
+        term, self.term = self.term, None
         if term is not None:
             logger.log(level, "no longer leading shard %d (epoch %d): %s", self.shard, term.epoch, reason)
             leadership_lost.send(sender=self, epoch=term.epoch, owner=self.owner, reason=reason)
@@ -145,7 +152,7 @@ class Elector:
             self.election.resign(term.epoch)
 
     def _enrol(self) -> None:
-        """Write this process's line, and when leading read the others', once per third of a lease."""
+        """Write this process's line and read the others', once per third of a lease."""
         boot_ms = self.clock.boot_ms()
         if boot_ms - self._enrolled_ms < self.lease_ms // 3 - POLL_MS // 2:
             return
@@ -153,13 +160,15 @@ class Elector:
         self._counter += 1
         skew_ms = self.clock.wall_ms() - self.redis_time.now_ms()
         role = {"counter": self._counter, "skew_ms": skew_ms, "leads": self.term is not None}
-        self.election.enrol(self.owner, {**self.describe(), **role})
-        if self.term is not None:
-            self._read_roster(boot_ms)
+        try:
+            self.election.enrol(self.owner, {**self.describe(), **role})
+        except StoreRefused as error:
+            logger.warning("this scheduler cannot show itself in the list: %s", error)
+        self._read_roster(boot_ms)
 
     def _read_roster(self, boot_ms: int) -> None:
         silent = self._roster.observe(self.election.members(), boot_ms=boot_ms)
-        if silent:
+        if silent and self.term is not None:
             self.election.strike(silent)
         self._judge_step(boot_ms)
 
@@ -171,6 +180,12 @@ class Elector:
         if step_ms > self.max_skew_ms and self._step is None:
             self._step = (step_ms, self.clock.boot_ms())
 
+    def _leave_to_the_leader(self, since_ms: int) -> None:
+        """Forget a step that a leader in office has had the time to judge."""
+        if self.holder is not None and since_ms > 2 * VERDICT_LEASES * self.lease_ms:
+            self._step = None
+            self._roster.settle()
+
     def _judge_step(self, boot_ms: int) -> None:
         if self._step is None:
             self._roster.settle()
@@ -178,11 +193,13 @@ class Elector:
         step_ms, seen_ms = self._step
         if boot_ms - seen_ms < VERDICT_LEASES * self.lease_ms:
             return
+        if self.term is None:
+            self._leave_to_the_leader(boot_ms - seen_ms)
+            return
         self._step = None
         if self._roster.share_a_step(max_skew_ms=self.max_skew_ms):
             logger.warning("the step of %d ms is shared by most schedulers' clocks: dispatch goes on", step_ms)
             return
-        assert self.term is not None
         self.election.hold_clock(self.term.epoch, step_ms=step_ms)
         self.dispatch_held = True
         logger.error("dispatch is held: Redis time stepped by %d ms and no other clock agrees; see `celery tw clock`", step_ms)

@@ -35,26 +35,24 @@ def assemble(
     timetable, gauges, upcoming = Timetable(client, keys), Gauges(), Upcoming()
     dispatching = Dispatching(client, keys, lease_ms=settings.leader_lease_ms, history_size=settings.history_size)
     entries = Entries(timetable, workshop)
+    horizon = Horizon(dispatching, levels=settings.wheel_levels, capacity=settings.wheel_capacity)
     fire_ids = FireIds(namespace)
     dispatch = Dispatch(
         dispatching=dispatching,
         timetable=timetable,
         entries=entries,
+        horizon=horizon,
         upcoming=upcoming,
         workshop=workshop,
         fire_ids=fire_ids,
         gauges=gauges,
+        on_newer=elector.ask_to_stand_down,
     )
-    entries.on_unreadable, entries.on_unable = dispatch.quarantine, dispatch.unable
-    entries.on_newer = lambda reason: setattr(elector, "stand_down", reason)
+    entries.on_unreadable, entries.on_unable, entries.on_newer = dispatch.quarantine, dispatch.unable, elector.ask_to_stand_down
+    horizon.on_bad_member = dispatch.quarantine_member
     return Engine(
         elector=elector,
-        horizon=Horizon(
-            dispatching,
-            levels=settings.wheel_levels,
-            capacity=settings.wheel_capacity,
-            on_bad_member=dispatch.quarantine_member,
-        ),
+        horizon=horizon,
         upcoming=upcoming,
         entries=entries,
         dispatch=dispatch,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from celery_tw.core.command import Command, Fire
 from celery_tw.core.identity import FireIds
+from celery_tw.core.misfire import SkippedRange
 from celery_tw.core.recurrence import slots_between
 from celery_tw.errors import CeleryTWError, MalformedRecord
 from celery_tw.events import entry_quarantined
@@ -92,9 +93,12 @@ class Backlogs:
             logger.error("the backlog of %s waits: %s", known.definition.name, error)
             self._wait(epoch, backlog, now_ms + UNABLE_WAIT_MS)
             return
+        if not slots_ms and self.allowance.left(queue, now_ms) > 0:
+            self._close(epoch, backlog, known, now_ms)
+            return
         again_ms = now_ms + max(1000 // TURNS_A_SECOND, int(1000 * len(slots_ms) / rate))
         left = backlog.left - len(slots_ms)
-        following = self._following(backlog, known, slots_ms) if left > 0 else None
+        following = self._following(known, slots_ms, backlog) if left > 0 else None
         status = self.dispatching.drain(
             epoch, backlog, slots_ms=slots_ms, commands=commands, next_ms=following, left=left, again_ms=again_ms
         )
@@ -105,14 +109,20 @@ class Backlogs:
         elif status.startswith("refused"):
             logger.error("the backlog of %s waits: %s", known.definition.name, status)
 
+    def _close(self, epoch: int, backlog: Backlog, known: Known, now_ms: int) -> None:
+        """End a backlog whose slots the entry's schedule does not have any more, and put them on record."""
+        logger.warning("the backlog of %s ends with %d slot(s) left: its schedule has changed", known.definition.name, backlog.left)
+        rest = SkippedRange(from_ms=backlog.next_ms, to_ms=backlog.to_ms, count=backlog.left, reason="schedule changed")
+        self.dispatching.drain(epoch, backlog, slots_ms=[], commands=[], next_ms=None, left=0, again_ms=now_ms, skipped=rest)
+
     def _slots(self, backlog: Backlog, known: Known, count: int) -> list[int]:
         return slots_between(known.recurrence, backlog.next_ms - 1, backlog.to_ms, limit=count) if count > 0 else []
 
-    def _following(self, backlog: Backlog, known: Known, slots_ms: list[int]) -> int | None:
+    def _following(self, known: Known, slots_ms: list[int], backlog: Backlog) -> int:
+        """Return the slot whose turn is next; a slot beyond the range, or none, is found to be so at the next turn."""
         if not slots_ms:
             return backlog.next_ms
-        following = known.recurrence.next_after(slots_ms[-1])
-        return following if following is not None and following <= backlog.to_ms else None
+        return known.recurrence.next_after(slots_ms[-1]) or backlog.to_ms + 1
 
     def _render(self, backlog: Backlog, known: Known, slot_ms: int) -> list[Command]:
         fire_id = self.fire_ids.fire_id(known.entry_id, slot_ms, backlog.generation)

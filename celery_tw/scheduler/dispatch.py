@@ -14,24 +14,27 @@ When no answer comes, the batch goes back in hand: what was carried out after al
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from celery_tw.core.command import Command, Fire
 from celery_tw.core.identity import FireIds
-from celery_tw.errors import CeleryTWError, MalformedRecord
+from celery_tw.errors import CeleryTWError, MalformedRecord, StaleEpoch, StoreRefused, StoreUnavailable
 from celery_tw.events import entry_quarantined, fire_refused, slots_skipped
 from celery_tw.scheduler.decision import Decision, decide, first_due_ms
 from celery_tw.scheduler.entries import Entries, Known
 from celery_tw.scheduler.gauges import Gauges
+from celery_tw.scheduler.horizon import Horizon
 from celery_tw.scheduler.ports import Workshop
-from celery_tw.scheduler.upcoming import Upcoming
+from celery_tw.scheduler.upcoming import LOOK_AHEAD_MS, Upcoming
 from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
 from celery_tw.stores.redis.keys import is_one_time
-from celery_tw.stores.redis.timetable import OneTimeWrite, Stored, Timetable
+from celery_tw.stores.redis.timetable import Stored, Timetable
 
 logger = logging.getLogger(__name__)
 
 BATCH = 250
+BATCHES_UNDER_WAY = 8
 REFUSED_WAIT_MS = 5000
 EARLY_WAIT_MS = 1
 
@@ -45,31 +48,42 @@ class Dispatch:
         dispatching: Dispatching,
         timetable: Timetable,
         entries: Entries,
+        horizon: Horizon,
         upcoming: Upcoming,
         workshop: Workshop,
         fire_ids: FireIds,
         gauges: Gauges,
+        on_newer: Callable[[str], None],
     ) -> None:
         self.dispatching = dispatching
         self.timetable = timetable
         self.entries = entries
+        self.horizon = horizon
         self.upcoming = upcoming
         self.workshop = workshop
         self.fire_ids = fire_ids
         self.gauges = gauges
+        self.on_newer = on_newer
         self.queue_keys: set[bytes] = set()
         self.epoch = 0
+        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tw-send")
 
     def fire_due(self, now_ms: int) -> int:
-        """Fire one batch of what is due at *now_ms*; return how many entries it held."""
-        batch = self.upcoming.take(now_ms, limit=BATCH)
+        """Fire some batches of what is due at *now_ms*; return how many entries they held."""
+        taken = self.upcoming.take(now_ms, limit=BATCH)
+        one_time = [[pair for pair in taken if is_one_time(pair[1])]]
+        recurring = [pair for pair in taken if not is_one_time(pair[1])]
+        while len(taken) == BATCH and not recurring and len(one_time) < BATCHES_UNDER_WAY:
+            taken = self.upcoming.take(now_ms, limit=BATCH)
+            one_time.append([pair for pair in taken if is_one_time(pair[1])])
+            recurring = [pair for pair in taken if not is_one_time(pair[1])]
+        self._fire_one_time([batch for batch in one_time if batch])
         try:
-            self._fire_one_time([pair for pair in batch if is_one_time(pair[1])])
-            self._fire_recurring([pair for pair in batch if not is_one_time(pair[1])], now_ms)
-        except CeleryTWError:
-            self._take_back(batch)
+            self._fire_recurring(recurring, now_ms)
+        except Exception:
+            self._take_back(recurring)
             raise
-        return len(batch)
+        return sum(map(len, one_time)) + len(recurring)
 
     def _take_back(self, batch: Sequence[tuple[int, int]]) -> None:
         for due_ms, entry_id in batch:
@@ -79,13 +93,36 @@ class Dispatch:
 
     # One-time tasks
 
-    def _fire_one_time(self, pairs: Sequence[tuple[int, int]]) -> None:
-        while pairs:
-            now_ms, statuses = self.dispatching.fire_once(
-                self.epoch, pairs, fingerprint=self.workshop.broker_fingerprint(), queue_keys=self.queue_keys
-            )
-            again = [pair for pair, status in zip(pairs, statuses, strict=True) if self._settle_one_time(pair, status, now_ms)]
-            pairs = again
+    def _fire_one_time(self, batches: Sequence[Sequence[tuple[int, int]]]) -> None:
+        """Fire *batches* in order; while one's answer is worked on, Redis works on the next."""
+        answers = [self._sender.submit(self._ask, batch) for batch in batches]
+        error: CeleryTWError | None = None
+        for batch, answer in zip(batches, answers, strict=True):
+            try:
+                self._settle_batch(batch, *answer.result())
+            except CeleryTWError as caught:
+                error = error or caught
+                self._take_back(batch)
+        if error is not None:
+            raise error
+
+    def _settle_batch(self, batch: Sequence[tuple[int, int]], now_ms: int, statuses: Sequence[str]) -> None:
+        while again := [pair for pair, status in zip(batch, statuses, strict=True) if self._settle_one_time(pair, status, now_ms)]:
+            batch = again
+            now_ms, statuses = self._ask(batch)
+
+    def _ask(self, batch: Sequence[tuple[int, int]]) -> tuple[int, list[str]]:
+        """Return Redis time and a status for each task; what Redis refuses as a whole is halved until it is known whom that is about."""
+        fingerprint, queue_keys = self.workshop.broker_fingerprint(), tuple(self.queue_keys)
+        try:
+            return self.dispatching.fire_once(self.epoch, batch, fingerprint=fingerprint, queue_keys=queue_keys)
+        except StoreRefused as error:
+            if len(batch) == 1:
+                return self.gauges.now_ms, [f"refused {error}"]
+        middle = len(batch) // 2
+        _, first = self._ask(batch[:middle])
+        now_ms, rest = self._ask(batch[middle:])
+        return now_ms, first + rest
 
     def _settle_one_time(self, pair: tuple[int, int], status: str, now_ms: int) -> bool:
         """Act on one answer; return whether the task is to be tried again at once."""
@@ -105,6 +142,9 @@ class Dispatch:
             return self._render_again(entry_id, due_ms)
         elif verb == "malformed":
             self.quarantine(entry_id, "the record of a one-time task cannot be read")
+        elif verb == "newer":
+            self.on_newer(f"one-time task {entry_id} was written by a newer version of celery-tw")
+            self.upcoming.add(entry_id, due_ms, wake_ms=now_ms + REFUSED_WAIT_MS)
         elif verb == "moved":
             self._follow_one_time(entry_id)
         elif verb == "refused":
@@ -114,21 +154,25 @@ class Dispatch:
     def _follow_one_time(self, entry_id: int) -> None:
         _, due_ms, held = self.timetable.read_one_time(entry_id)
         if due_ms is not None and not held:
-            self.upcoming.add(entry_id, due_ms)
+            self._hold(entry_id, due_ms)
 
     def _render_again(self, entry_id: int, due_ms: int) -> bool:
-        """Render a task again whose message was made for another broker configuration."""
+        """Render a task again whose message was made for another broker configuration; return whether to try again at once."""
         record, _, _ = self.timetable.read_one_time(entry_id)
         if record is None:
             return False
         try:
             fresh = self.workshop.render_again(record)
+        except (StoreUnavailable, StaleEpoch):
+            raise
         except MalformedRecord as error:
             self.quarantine(entry_id, str(error))
-            return False
-        mid, name = record.split(b"\n", 5)[1].decode(), record.split(b"\n", 5)[4].decode()
-        write = OneTimeWrite(name=name, entry_id=entry_id, mid=mid, due_ms=due_ms, record=fresh)
-        return self.timetable.put_one_time([write])[1] == ["put"]
+        except Exception as error:  # whatever kombu may raise over a strange envelope: it concerns this task alone
+            self._refused(f"one-time task {entry_id}", entry_id, due_ms, due_ms, f"{type(error).__name__}: {error}")
+        else:
+            self.dispatching.rerender(self.epoch, entry_id, old=record, new=fresh)
+            return True
+        return False
 
     # Recurring entries
 
@@ -139,9 +183,21 @@ class Dispatch:
         chosen = [item for item in (self._decide(due_ms, entry_id, now_ms) for due_ms, entry_id in pairs) if item]
         if not chosen:
             return
-        fired_ms, statuses = self.dispatching.fire(self.epoch, [write for _, _, write in chosen])
+        self._carry_out(chosen)
+
+    def _carry_out(self, chosen: Sequence[tuple[Known, Decision, SlotWrite]]) -> None:
+        """Fire what was decided; what Redis refuses as a whole is halved until it is known which entry that is about."""
+        try:
+            now_ms, statuses = self.dispatching.fire(self.epoch, [write for _, _, write in chosen])
+        except StoreRefused as error:
+            if len(chosen) > 1:
+                middle = len(chosen) // 2
+                self._carry_out(chosen[:middle])
+                self._carry_out(chosen[middle:])
+                return
+            now_ms, statuses = self.gauges.now_ms, [f"refused {error}"]
         for (known, decision, write), status in zip(chosen, statuses, strict=True):
-            self._settle(known, decision, write, status, fired_ms)
+            self._settle(known, decision, write, status, now_ms)
 
     def _decide(self, due_ms: int, entry_id: int, now_ms: int) -> tuple[Known, Decision, SlotWrite] | None:
         known = self.entries.get(entry_id)
@@ -163,6 +219,8 @@ class Dispatch:
             return None
         try:
             commands = self._commands(known, decision)
+        except (StoreUnavailable, StaleEpoch):
+            raise
         except CeleryTWError as error:
             self._refused(known.definition.name, entry_id, known.due_ms, decision.mark_ms, str(error))
             return None
@@ -176,7 +234,6 @@ class Dispatch:
 
     def _write(self, known: Known, decision: Decision, commands: list[Command]) -> SlotWrite:
         assert known.due_ms is not None
-        backlog = (self.timetable.next_number(), decision.backlog) if decision.backlog else None
         return SlotWrite(
             entry_id=known.entry_id,
             due_ms=known.due_ms,
@@ -185,7 +242,7 @@ class Dispatch:
             next_due_ms=decision.next_due_ms,
             commands=commands,
             skipped=decision.skipped,
-            backlog=backlog,
+            backlog=decision.backlog,
             drop_name=known.definition.name if decision.ends else "",
         )
 
@@ -212,7 +269,7 @@ class Dispatch:
         if known.due_ms is None:
             self.entries.forget(known.entry_id)
         else:
-            self.upcoming.add(known.entry_id, known.due_ms)
+            self._hold(known.entry_id, known.due_ms)
 
     def _report_skip(self, known: Known, decision: Decision) -> None:
         skipped = decision.skipped
@@ -235,13 +292,22 @@ class Dispatch:
         self.entries.load([entry_id])
         known = self.entries.get(entry_id)
         if known is not None and known.due_ms is not None:
-            self.upcoming.add(entry_id, known.due_ms)
+            self._hold(entry_id, known.due_ms)
+
+    def _hold(self, entry_id: int, due_ms: int) -> None:
+        """Keep an entry in hand when it is due soon, in the wheel when later."""
+        if due_ms <= self.gauges.now_ms + LOOK_AHEAD_MS:
+            self.upcoming.add(entry_id, due_ms)
+        else:
+            self.horizon.hear(entry_id, due_ms)
 
     def _mend_due(self, known: Known) -> None:
         """Set a due time right that does not belong to the entry's next slot (other zone data, another version)."""
         due_ms = first_due_ms(known.definition, known.recurrence, entry_id=known.entry_id, mark_ms=known.mark_ms)
         logger.warning("entry %s was due at %s, its next slot is at %s: mended", known.definition.name, known.due_ms, due_ms)
-        self.timetable.change(known.entry_id, version=known.version, due_ms=due_ms, fields=[("mark", str(known.mark_ms))])
+        self.timetable.change(
+            known.entry_id, version=known.version, mark_ms=known.mark_ms, due_ms=due_ms, fields=[("mark", str(known.mark_ms))]
+        )
         self.entries.forget(known.entry_id)
 
     # What goes wrong

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 
 from celery_tw.clock import Clock, RedisTime
-from celery_tw.errors import StaleEpoch, StoreRefused
+from celery_tw.errors import StaleEpoch, StoreRefused, StoreUnavailable
 from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.backlog import Backlogs
 from celery_tw.scheduler.dispatch import BATCH, Dispatch
@@ -19,18 +19,18 @@ from celery_tw.scheduler.entries import Entries
 from celery_tw.scheduler.gauges import Gauges
 from celery_tw.scheduler.horizon import Horizon
 from celery_tw.scheduler.ports import Installer
-from celery_tw.scheduler.upcoming import Upcoming
+from celery_tw.scheduler.upcoming import LOOK_AHEAD_MS, Upcoming
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.keys import is_one_time
 from celery_tw.stores.redis.news import News
 
 logger = logging.getLogger(__name__)
 
-LOOK_AHEAD_MS = 3000
 TAKE = 250
 POLL_MS = 1000
 DRAIN_MS = 100
 POLL_LIMIT = 500
+LONGEST_POLL = 5000
 BACKLOGS_A_TURN = 20
 STAND_BY_MS = 1000
 HELD_MS = 500
@@ -82,6 +82,8 @@ class Engine:
         term = self.elector.term
         if term is None or not term.trusted(self.clock.boot_ms()):
             self._epoch = None
+            self.missed_news = True
+            self.mailbox.clear()
             return STAND_BY_MS
         if term.epoch != self._epoch:
             self._take_office(term.epoch)
@@ -91,6 +93,9 @@ class Engine:
             logger.warning("a write was refused: %s", error)
             self._epoch = None
             return STAND_BY_MS
+        except StoreUnavailable:
+            self.missed_news = True
+            raise
 
     def _take_office(self, epoch: int) -> None:
         self._install()
@@ -168,11 +173,13 @@ class Engine:
         self.entries.drop_outdated()
         if self._install_boot_ms is not None and boot_ms >= self._install_boot_ms:
             self._install()
-        pairs, members = self.dispatching.poll(now_ms=now_ms, limit=POLL_LIMIT, backlogs=BACKLOGS_A_TURN)
+        limit = min(POLL_LIMIT + self.upcoming.overdue(now_ms), LONGEST_POLL)
+        pairs, members = self.dispatching.poll(now_ms=now_ms, limit=limit, backlogs=BACKLOGS_A_TURN)
         for due_ms, member in pairs:
             if not member.isdigit():
                 self.horizon.on_bad_member(member)
-            elif int(member) not in self.upcoming:
+            elif not self.upcoming.holds(int(member), due_ms):
+                self.entries.forget(int(member))
                 self.upcoming.add(int(member), due_ms)
         return members
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from celery_tw.core.definition import Definition
 from celery_tw.core.recurrence import Recurrence
-from celery_tw.errors import CeleryTWError, InvalidSchedule, MalformedRecord, NewerSchema
+from celery_tw.errors import MalformedRecord, NewerSchema, StaleEpoch, StoreUnavailable
 from celery_tw.scheduler.ports import Rendering, Workshop
 from celery_tw.stores.redis.codec import decode_definition
 from celery_tw.stores.redis.timetable import Stored, Timetable
@@ -82,16 +82,19 @@ class Entries:
                 self._prepare(stored)
 
     def _prepare(self, stored: Stored) -> None:
+        definition = None
         try:
             definition = decode_definition(stored.definition)
             prepared = self.workshop.prepare(definition)
         except NewerSchema as error:
             self.on_newer(str(error))
-        except (MalformedRecord, InvalidSchedule) as error:
+        except MalformedRecord as error:
             self._unreadable.add(stored.entry_id)
             self.on_unreadable(stored.entry_id, str(error))
-        except CeleryTWError as error:
-            self.on_unable(stored, definition.name, str(error))
+        except (StoreUnavailable, StaleEpoch):
+            raise
+        except Exception as error:  # whatever a user's schedule class or this image's zone data may raise: it concerns this entry alone
+            self.on_unable(stored, definition.name if definition else str(stored.entry_id), f"{type(error).__name__}: {error}")
         else:
             self._known[stored.entry_id] = Known(
                 entry_id=stored.entry_id,

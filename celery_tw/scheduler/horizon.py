@@ -21,7 +21,9 @@ FOLLOW_MS = 60_000
 
 
 class Horizon:
-    """The wheel, and what is known of the timetable beyond it."""
+    """The wheel, and what is known of the timetable beyond it; *on_bad_member* is told of what is no entry id."""
+
+    on_bad_member: Callable[[bytes], None]
 
     def __init__(
         self,
@@ -29,12 +31,10 @@ class Horizon:
         *,
         levels: tuple[int, int, int, int],
         capacity: int,
-        on_bad_member: Callable[[bytes], None],
     ) -> None:
         self.dispatching = dispatching
         self.levels = levels
         self.capacity = capacity
-        self.on_bad_member = on_bad_member
         self.reset(0)
 
     def reset(self, now_ms: int) -> None:

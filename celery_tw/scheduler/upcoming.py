@@ -2,19 +2,30 @@
 
 from heapq import heappop, heappush
 
+LOOK_AHEAD_MS = 3000
+"""How long before they are due entries are taken in hand."""
+
 
 class Upcoming:
     """A heap of (wake ms, due ms, id). *Wake* is when to act; *due* is what the timetable says, and what FIRE compares."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, int]] = []
-        self._held: set[int] = set()
+        self._held: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def __contains__(self, entry_id: int) -> bool:
         return entry_id in self._held
+
+    def holds(self, entry_id: int, due_ms: int) -> bool:
+        """Return whether an entry is in hand, due at *due_ms* or before."""
+        return self._held.get(entry_id, due_ms + 1) <= due_ms
+
+    def overdue(self, now_ms: int) -> int:
+        """Return how many entries in hand are due already."""
+        return sum(due_ms <= now_ms for due_ms in self._held.values())
 
     def clear(self) -> None:
         self._heap.clear()
@@ -23,7 +34,7 @@ class Upcoming:
     def add(self, entry_id: int, due_ms: int, *, wake_ms: int | None = None) -> None:
         """Hold an entry until *wake_ms*, which is its due ms unless given."""
         heappush(self._heap, (due_ms if wake_ms is None else wake_ms, due_ms, entry_id))
-        self._held.add(entry_id)
+        self._held[entry_id] = due_ms
 
     def next_ms(self) -> int | None:
         """Return when the first entry has to be acted on, or None."""
@@ -34,6 +45,6 @@ class Upcoming:
         taken: dict[int, int] = {}
         while self._heap and len(taken) < limit and self._heap[0][0] <= now_ms:
             _, due_ms, entry_id = heappop(self._heap)
-            self._held.discard(entry_id)
+            self._held.pop(entry_id, None)
             taken[entry_id] = max(due_ms, taken.get(entry_id, 0))
         return [(due_ms, entry_id) for entry_id, due_ms in taken.items()]

@@ -310,3 +310,75 @@ def test_another_project_is_refused_by_name(make_app: Callable[..., Celery], whe
 
     with pytest.raises(NamespaceTaken, match="'shop'"):
         TimeWheel(stranger).entries()
+
+
+def test_a_change_of_what_is_sent_leaves_the_slots_alone(wheel: TimeWheel, report: Any, redis_client: redis.Redis) -> None:
+    entry = wheel.schedule("tick", report.s(1), every(3600))
+    key = KEYS.entry(entry.entry_id)
+    mark = int(redis_client.hget(key, "mark") or 0)
+    redis_client.hset(key, "mark", mark + 5)  # a leader decided a slot meanwhile
+
+    wheel.schedule("tick", report.s(2), every(3600))
+
+    assert redis_client.hget(key, "mark") == b"%d" % (mark + 5)
+
+
+def test_a_one_time_task_that_is_held_stays_held_when_it_is_stored_again(wheel: TimeWheel, report: Any) -> None:
+    wheel.schedule("launch", report.s(7), once(soon()))
+    wheel.pause("launch")
+
+    moved = wheel.schedule("launch", report.s(8), once(soon(120)))
+
+    assert moved.paused
+    assert moved.next_run is None
+    assert not wheel.resume("launch").paused
+
+
+def test_a_note_on_a_paused_entry_loses_no_slot(wheel: TimeWheel, report: Any, redis_client: redis.Redis) -> None:
+    entry = wheel.schedule("fast", report.s(), every(milliseconds=10))
+    wheel.pause("fast")
+    mark = redis_client.hget(KEYS.entry(entry.entry_id), "mark")
+
+    wheel.pause("fast", note="why")
+
+    assert redis_client.hget(KEYS.entry(entry.entry_id), "mark") == mark
+
+
+def test_a_removed_entry_comes_back_unpaused_and_with_all_its_runs(wheel: TimeWheel, report: Any, redis_client: redis.Redis) -> None:
+    entry = wheel.schedule("x", report.s(), every(30), max_runs=2)
+    redis_client.hset(KEYS.entry(entry.entry_id), "count", 2)
+    wheel.pause("x")
+    wheel.remove("x")
+
+    back = wheel.schedule("x", report.s(), every(30), max_runs=2)
+
+    assert (back.paused, back.total_runs, back.entry_id) == (False, 0, entry.entry_id)
+    assert back.next_run is not None
+
+
+def test_an_entry_that_has_had_its_runs_does_not_start_again_by_a_change(wheel: TimeWheel, report: Any, redis_client: redis.Redis) -> None:
+    entry = wheel.schedule("x", report.s(), every(30), max_runs=2)
+    redis_client.hset(KEYS.entry(entry.entry_id), "count", 2)
+
+    assert wheel.schedule("x", report.s(), every(60), max_runs=2).next_run is None
+    assert wheel.schedule("x", report.s(), every(60), max_runs=3).next_run is not None
+
+
+def test_a_lost_reply_and_its_repetition_store_one_task(wheel: TimeWheel, report: Any, redis_client: redis.Redis) -> None:
+    parts = wheel._parts
+    put, tries = parts.timetable.put_one_time, []
+
+    def answered_late(writes: Any) -> Any:
+        tries.append(put(writes))
+        if len(tries) == 1:
+            redis_client.delete(KEYS.due, KEYS.names, *redis_client.keys("*entry*"))
+            redis_client.zadd(KEYS.fired, {writes[0].mid: 1})  # the leader fired it before the caller tried again
+            raise StoreUnavailable("the reply was lost")
+        return tries[-1]
+
+    parts.timetable.put_one_time = answered_late  # type: ignore[method-assign]
+
+    wheel.schedule("launch", report.s(), once(soon()))
+
+    assert [statuses for _, statuses in tries] == [["put"], ["fired"]]
+    assert not redis_client.exists(KEYS.due)

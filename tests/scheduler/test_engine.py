@@ -301,9 +301,118 @@ def test_a_broken_entry_that_is_stored_again_leaves_quarantine(stand: Stand, red
     assert set(stand.timetable.quarantined()) == {str(broken)}
 
     assert sound is not None
-    mended = RecurringWrite(name="broken", entry_id=broken, version=1, definition=sound, mark_ms=now_ms - HOUR_MS, due_ms=now_ms)
+    mended = RecurringWrite(
+        name="broken",
+        entry_id=broken,
+        version=1,
+        definition=sound,
+        mark_expected_ms=now_ms - HOUR_MS,
+        mark_ms=now_ms - HOUR_MS,
+        due_ms=now_ms,
+    )
     assert stand.timetable.put([mended])[1] == ["put"]
     stand.run()
 
     assert stand.timetable.quarantined() == {}
     assert stand.sent() == [("broken", now_ms)]
+
+
+def test_an_error_in_one_entry_neither_repeats_nor_loses_another(stand: Stand, redis_client: redis.Redis) -> None:
+    now_ms = stand.now_ms()
+    first = stand.put("first", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+    stand.put("second", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+    redis_client.set(KEYS.history(first), "not a list")
+
+    stand.lead().run()
+
+    assert sorted(stand.sent()) == [("first", now_ms), ("second", now_ms)]
+
+
+def test_data_of_the_wrong_shape_ends_nothing(stand: Stand, redis_client: redis.Redis) -> None:
+    now_ms = stand.now_ms()
+    shapes = [
+        '{"v":1,"name":"a","signature":{},"schedule":{"kind":"interval","period_ms":1000,"anchor_ms":0},"misfire":"x","tolerance_ms":1}',
+        '{"v":1,"name":"b","signature":{},"schedule":{"kind":"interval"},"misfire":{"policy":"latest"},"tolerance_ms":1,"start_ms":"x"}',
+        '{"v":1,"name":"c","signature":{},"schedule":{"kind":"never"},"misfire":{"policy":"latest"},"tolerance_ms":1}',
+        "[]",
+        "\x00",
+    ]
+    for number, shape in enumerate(shapes):
+        entry_id = stand.put(f"bad-{number}", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+        redis_client.hset(KEYS.entry(entry_id), "def", shape)
+    text = stand.put("text", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+    redis_client.delete(KEYS.entry(text))
+    redis_client.set(KEYS.entry(text), "no hash")
+    gone = stand.put("gone", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+    redis_client.delete(KEYS.entry(gone))
+    junk = stand.put("junk", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+    redis_client.hset(KEYS.entry(junk), "mark", "yesterday")
+    redis_client.zadd(KEYS.due, {"12345678": now_ms - 0.5})
+    stand.put("sound", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+
+    stand.lead()
+    wait_until(lambda: stand.run() or stand.sent())
+
+    assert stand.sent() == [("sound", now_ms)]
+    assert {str(text), str(gone), str(junk)} <= set(stand.timetable.quarantined())
+
+
+def test_a_full_server_still_gets_a_leader_that_fires(stand: Stand, redis_client: redis.Redis) -> None:
+    now_ms = stand.now_ms()
+    stand.put("due", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+    stand.put("late", period_ms=HOUR_MS, mark_ms=now_ms - 9 * HOUR_MS, misfire=Misfire.catch_up(rate=1000))
+    redis_client.config_set("maxmemory", 1)
+    try:
+        stand.lead()
+        wait_until(lambda: stand.run() or len(stand.sent()) >= 10, timeout_s=10)
+    finally:
+        redis_client.config_set("maxmemory", 0)
+
+    assert ("due", now_ms) in stand.sent()
+
+
+def test_a_slot_that_was_rolled_back_is_found_again(stand: Stand, redis_client: redis.Redis) -> None:
+    now_ms = stand.now_ms()
+    entry_id = stand.put("tick", period_ms=2000, mark_ms=now_ms - 2000)
+    stand.lead().run()
+    assert stand.sent() == [("tick", now_ms)]
+
+    redis_client.hset(KEYS.entry(entry_id), "mark", now_ms - 2000)  # as after a power cut: the last writes are gone
+    redis_client.zadd(KEYS.due, {str(entry_id): now_ms})
+    wait_until(lambda: stand.run() or len(stand.sent()) >= 2, timeout_s=5)
+
+    assert stand.sent()[1] == ("tick", now_ms)
+
+
+def test_a_backlog_whose_schedule_changed_is_closed_and_recorded(stand: Stand) -> None:
+    now_ms = stand.now_ms()
+    entry_id = stand.put("tick", period_ms=HOUR_MS, mark_ms=now_ms)
+    stand.timetable.open_backlog(
+        entry_id, number=7, from_ms=now_ms - 60_000, to_ms=now_ms - 50_000, first_ms=now_ms - 60_000, left=5, rate=None
+    )
+
+    stand.lead()
+    wait_until(lambda: stand.run() or not stand.timetable.backlog_sizes(), timeout_s=5)
+
+    assert stand.sent() == []
+    assert skips(stand, entry_id) == [(5, "schedule changed")]
+
+
+def test_news_do_not_pile_up_in_a_stand_by(stand: Stand) -> None:
+    for n in range(5):
+        stand.put_once(f"n{n}", stand.now_ms() + HOUR_MS)
+        stand.listen()
+        stand.engine.step()
+
+    assert len(stand.engine.mailbox) == 0
+
+
+def test_entries_that_are_due_much_later_go_back_to_the_wheel(stand: Stand) -> None:
+    now_ms = stand.now_ms()
+    for n in range(20):
+        stand.put(f"daily-{n}", period_ms=24 * HOUR_MS, mark_ms=now_ms - 24 * HOUR_MS)
+
+    stand.lead().run()
+
+    assert len(stand.sent()) == 20
+    assert (len(stand.engine.upcoming), len(stand.engine.horizon)) == (0, 20)

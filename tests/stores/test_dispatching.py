@@ -135,13 +135,13 @@ def test_missed_slots_are_recorded_with_the_fire_that_decides_them(timetable: Ti
     skipped = SkippedRange(from_ms=2000, to_ms=4000, count=3, reason="misfire:latest")
     missed = MissedRange(from_ms=2000, to_ms=4000, next_ms=2000, left=3, rate=10.0)
 
-    dispatching.fire(epoch, [write(slot_ms=5000, next_due_ms=6000, skipped=skipped, backlog=(7, missed))])
+    dispatching.fire(epoch, [write(slot_ms=5000, next_due_ms=6000, skipped=skipped, backlog=missed)])
 
     assert [decode_skip(raw) for raw in timetable.history(2, 10)[1]] == [skipped]
-    backlog = dispatching.read_backlog("2:7")
+    backlog = dispatching.read_backlog("2:5000")
     assert backlog is not None
     assert (backlog.next_ms, backlog.to_ms, backlog.left, backlog.rate, backlog.generation) == (2000, 4000, 3, 10.0, 0)
-    assert dispatching.poll(now_ms=timetable.now_ms() + 5, limit=10, backlogs=10)[1] == [b"2:7"]
+    assert dispatching.poll(now_ms=timetable.now_ms() + 5, limit=10, backlogs=10)[1] == [b"2:5000"]
 
 
 def test_a_decision_without_a_fire_moves_the_mark_only(timetable: Timetable, dispatching: Dispatching, epoch: int) -> None:

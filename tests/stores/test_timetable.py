@@ -104,8 +104,8 @@ def test_a_change_of_state_is_compared_and_recorded(timetable: Timetable) -> Non
     timetable.put([recurring(2)])
     skipped = SkippedRange(from_ms=2000, to_ms=3000, count=2, reason="paused")
 
-    assert timetable.change(2, version=1, due_ms=None, fields=[("paused", "1")], skipped=skipped)
-    assert not timetable.change(2, version=1, due_ms=5000, fields=[("paused", "0")])
+    assert timetable.change(2, version=1, mark_ms=1000, due_ms=None, fields=[("paused", "1")], skipped=skipped)
+    assert not timetable.change(2, version=1, mark_ms=1000, due_ms=5000, fields=[("paused", "0")])
 
     (stored,) = timetable.read([2])
     assert stored is not None

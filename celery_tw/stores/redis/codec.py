@@ -55,15 +55,15 @@ def decode_definition(raw: bytes | None) -> Definition:
             name=_text(record, "name"),
             signature=_mapping(record, "signature"),
             schedule=_mapping(record, "schedule"),
-            misfire=Misfire.from_spec(record["misfire"]),
+            misfire=Misfire.from_spec(_mapping(record, "misfire")),
             tolerance_ms=int(record["tolerance_ms"]),
-            source=record.get("source", "api"),
+            source="settings" if record.get("source") == "settings" else "api",
             jitter_ms=int(record.get("jitter_ms", 0)),
-            start_ms=record.get("start_ms"),
-            end_ms=record.get("end_ms"),
-            max_runs=record.get("max_runs"),
-            note=record.get("note", ""),
-            delivery=record.get("delivery", "at_least_once"),
+            start_ms=_whole(record, "start_ms"),
+            end_ms=_whole(record, "end_ms"),
+            max_runs=_whole(record, "max_runs"),
+            note=str(record.get("note", "")),
+            delivery="at_most_once" if record.get("delivery") == "at_most_once" else "at_least_once",
             local=bool(record.get("local", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -94,6 +94,13 @@ def _text(record: Mapping[str, Any], field: str) -> str:
     value = record[field]
     if not isinstance(value, str):
         raise MalformedRecord(f"{field} is a {type(value).__name__}, not text")
+    return value
+
+
+def _whole(record: Mapping[str, Any], field: str) -> int | None:
+    value = record.get(field)
+    if value is not None and not isinstance(value, int):
+        raise MalformedRecord(f"{field} is a {type(value).__name__}, not a whole number")
     return value
 
 

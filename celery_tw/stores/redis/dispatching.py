@@ -16,7 +16,7 @@ from celery_tw.stores.redis.scripts import Argument, RedisClient, script, transl
 class SlotWrite:
     """One entry's decided slot: compared by *due_ms* and *version*, fired by *commands* (none: decided without a fire).
 
-    *drop_name* takes the entry off the timetable altogether. *backlog* is a range to be drained later, with its fresh number.
+    *drop_name* takes the entry off the timetable altogether. *backlog* is a range to be drained later; it is named after the slot.
     """
 
     entry_id: int
@@ -26,7 +26,7 @@ class SlotWrite:
     next_due_ms: int | None
     commands: Sequence[Command] = ()
     skipped: SkippedRange | None = None
-    backlog: tuple[int, MissedRange] | None = None
+    backlog: MissedRange | None = None
     drop_name: str = ""
 
 
@@ -99,8 +99,7 @@ class Dispatching:
         if write.backlog is None:
             call.args.append("")
         else:
-            number, missed = write.backlog
-            member = f"{entry_id}:{number}"
+            missed, member = write.backlog, f"{entry_id}:{write.slot_ms}"
             call.keys.append(shard.backlog(member))
             call.args += (member, missed.from_ms, missed.to_ms, missed.next_ms, missed.left, repr(missed.rate))
         call.add_commands(write.commands)
@@ -110,7 +109,7 @@ class Dispatching:
     ) -> tuple[int, list[str]]:
         """Fire one-time tasks, given as due ms and id; return Redis time and a status each, as ``fire_once.lua`` names them."""
         shard = self.keys
-        keys: list[str | bytes] = [shard.leader, shard.due, shard.names, shard.fired, shard.skips(ONE_TIME_SKIPS)]
+        keys: list[str | bytes] = [shard.leader, shard.due, shard.names, shard.fired, shard.skips(ONE_TIME_SKIPS), shard.held]
         args: list[Argument] = [epoch, self.lease_ms, len(pairs), fingerprint, FIRED_KEPT_MS, SKIPS_KEPT_MS]
         for due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))
@@ -148,17 +147,31 @@ class Dispatching:
         next_ms: int | None,
         left: int,
         again_ms: int,
+        skipped: SkippedRange | None = None,
     ) -> str:
-        """Fire the next slots of a backlog; return fired, moved, removed or refused with the reason."""
+        """Fire the next slots of a backlog, or close it with *skipped*; return fired, moved, removed or refused with the reason."""
         shard, member = self.keys, backlog.member
         call = _Call(
-            [shard.leader, shard.backlogs, shard.backlog(member), shard.entry(backlog.entry_id), shard.history(backlog.entry_id)],
+            [
+                shard.leader,
+                shard.backlogs,
+                shard.backlog(member),
+                shard.entry(backlog.entry_id),
+                shard.history(backlog.entry_id),
+                shard.skips(backlog.entry_id),
+            ],
             [epoch, self.lease_ms, self.history_size, member, backlog.next_ms],
         )
-        call.args += ("" if next_ms is None else next_ms, left, again_ms, len(slots_ms), *slots_ms)
+        call.args += ("" if next_ms is None else next_ms, left, again_ms)
+        call.args += ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)
+        call.args += (SKIPS_KEPT_MS, len(slots_ms), *slots_ms)
         call.add_commands(commands)
         _, statuses = _statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
         return statuses[0]
+
+    def rerender(self, epoch: int, entry_id: int, *, old: bytes, new: bytes) -> bool:
+        """Put *new* in the place of a one-time task's record *old*; return False when it has gone or changed."""
+        return bool(script("rerender").run(self.client, [self.keys.leader, self.keys.entry(entry_id)], [epoch, old, new]))
 
     def quarantine(self, epoch: int, member: str | bytes, reason: str, *, backlog: bool = False) -> None:
         """Set an unreadable entry or backlog aside, with the reason."""
@@ -168,7 +181,7 @@ class Dispatching:
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[int, bytes]]:
-    return [(int(score), member) for member, score in zip(flat[::2], flat[1::2], strict=True)]
+    return [(int(float(score)), member) for member, score in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def _statuses(reply: list[bytes]) -> tuple[int, list[str]]:

@@ -112,9 +112,11 @@ class Election:
 
     def claim_namespace(self, project: Mapping[str, Any]) -> dict[str, Any]:
         """Write *project* as the owner of the namespace unless it has one; return the owner."""
-        with translated_errors("SET"), self.client.pipeline(transaction=False) as pipe:
-            pipe.set(self.keys.project, json.dumps(project, sort_keys=True), nx=True).get(self.keys.project)
-            _, owner = pipe.execute()
+        with translated_errors("project"):
+            owner = self.client.get(self.keys.project)
+            if owner is None:
+                self.client.set(self.keys.project, json.dumps(project, sort_keys=True), nx=True)
+                owner = self.client.get(self.keys.project)
         return _line(owner)
 
 

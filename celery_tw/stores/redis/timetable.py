@@ -6,6 +6,7 @@ version: whoever loses a race reads again.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from celery_tw.core.misfire import SkippedRange
 from celery_tw.errors import MalformedRecord, NewerSchema
@@ -34,7 +35,10 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecurringWrite:
-    """A new or changed recurring entry; *version* is the one it was decided on, None when none was stored."""
+    """A new or changed recurring entry; *version* is the one it was decided on, None when none was stored.
+
+    *mark_expected_ms* is the mark it was decided on; None leaves mark and due time as they stand.
+    """
 
     name: str
     entry_id: int
@@ -42,6 +46,7 @@ class RecurringWrite:
     definition: bytes
     mark_ms: int
     due_ms: int | None
+    mark_expected_ms: int | None = None
     skipped: SkippedRange | None = None
 
 
@@ -124,13 +129,17 @@ class Timetable:
         return int(late), until_ms + grace_ms - int(first[0][1]) if late and first else 0
 
     def read(self, entry_ids: Sequence[int]) -> list[Stored | None]:
-        """Return the recurring entries of *entry_ids*, in order; None where there is none."""
+        """Return the recurring entries of *entry_ids*, in order; None where there is none.
+
+        What is due without a readable record is returned without a definition.
+        """
         with translated_errors("read"), self.client.pipeline(transaction=False) as pipe:
             for entry_id in entry_ids:
                 pipe.hmget(self.keys.entry(entry_id), self.FIELDS)
             if entry_ids:
                 pipe.zmscore(self.keys.due, [str(entry_id) for entry_id in entry_ids])
-            *rows, scores = pipe.execute() if entry_ids else [[]]
+            *rows, scores = pipe.execute(raise_on_error=False) if entry_ids else [[]]
+            _raise_unless_wrong_type([*rows, scores])
         return [_stored(*item) for item in zip(entry_ids, rows, scores, strict=True)]
 
     def read_one_time(self, entry_id: int) -> tuple[bytes | None, int | None, bool]:
@@ -169,6 +178,7 @@ class Timetable:
                 write.entry_id,
                 "" if write.version is None else write.version,
                 write.definition,
+                "" if write.mark_expected_ms is None else write.mark_expected_ms,
                 write.mark_ms,
                 "" if write.due_ms is None else write.due_ms,
                 *_skip_arguments(write.skipped),
@@ -178,7 +188,7 @@ class Timetable:
     def put_one_time(self, writes: Sequence[OneTimeWrite]) -> tuple[int, list[str]]:
         """Store at most `CHUNK` one-time tasks; return Redis time and a status each: put, raced or fired."""
         shard = self.keys
-        keys: list[str | bytes] = [shard.due, shard.names, shard.fired, shard.news, shard.news_seq, shard.schema, shard.bad]
+        keys: list[str | bytes] = [shard.due, shard.names, shard.fired, shard.news, shard.news_seq, shard.schema, shard.bad, shard.held]
         args: list[Argument] = [len(writes), SCHEMA, NEWS_KEPT]
         for write in writes:
             keys.append(shard.entry(write.entry_id))
@@ -190,14 +200,22 @@ class Timetable:
         entry_id: int,
         *,
         version: int,
+        mark_ms: int,
         due_ms: int | None,
         fields: Iterable[tuple[str, str]],
         skipped: SkippedRange | None = None,
     ) -> bool:
-        """Change the state of a recurring entry as decided on *version*; return False when another write came first."""
+        """Change the state of a recurring entry as decided on *version* and *mark_ms*; return False when another write came first."""
         shard = self.keys
         keys: list[str | bytes] = [shard.due, shard.entry(entry_id), shard.skips(entry_id), shard.news, shard.news_seq]
-        args: list[Argument] = [entry_id, version, "" if due_ms is None else due_ms, *_skip_arguments(skipped), NEWS_KEPT, SKIPS_KEPT_MS]
+        args: list[Argument] = [
+            entry_id,
+            f"{version} {mark_ms}",
+            "" if due_ms is None else due_ms,
+            *_skip_arguments(skipped),
+            NEWS_KEPT,
+            SKIPS_KEPT_MS,
+        ]
         for field, value in fields:
             args += (field, value)
         return bool(script("change").run(self.client, keys, args) == b"changed")
@@ -232,14 +250,18 @@ class Timetable:
         return [name for name, start in zip(names, starts, strict=True) if start is not None]
 
     def claim_static(self, names: Sequence[str], *, process_start_ms: int) -> None:
-        """Note that a process started at *process_start_ms* stands behind the settings entries *names*."""
-        with translated_errors("HSET"):
-            self.client.hset(self.keys.static, mapping=dict.fromkeys(names, process_start_ms))
+        """Note that a process started at *process_start_ms* stands behind the settings entries *names*, where no newer one does."""
+        script("claim_static").run(self.client, [self.keys.static, self.keys.names], [process_start_ms, "claim", *names])
 
-    def disclaim_static(self, name: str) -> None:
-        """Note that no settings entry is called *name* any more."""
-        with translated_errors("HDEL"):
-            self.client.hdel(self.keys.static, name)
+    def disclaim_static(self, name: str, *, process_start_ms: int) -> None:
+        """Note that no settings entry is called *name* any more, unless a newer process says otherwise."""
+        script("claim_static").run(self.client, [self.keys.static, self.keys.names], [process_start_ms, "disclaim", name])
+
+    def hurry(self, entry_id: int) -> bool:
+        """Let a waiting one-time task be due now; return False when it has gone."""
+        shard = self.keys
+        keys: list[str | bytes] = [shard.due, shard.entry(entry_id), shard.held, shard.news, shard.news_seq]
+        return bool(script("hurry").run(self.client, keys, [entry_id, NEWS_KEPT]))
 
     def open_backlog(self, entry_id: int, *, number: int, from_ms: int, to_ms: int, first_ms: int, left: int, rate: float | None) -> int:
         """Open a backlog of past slots; return its generation, 0 when there is no such entry."""
@@ -285,21 +307,48 @@ def _statuses(reply: list[bytes]) -> tuple[int, list[str]]:
     return int(reply[0]), [status.decode() for status in reply[1:]]
 
 
-def _stored(entry_id: int, row: list[bytes | None], score: float | None) -> Stored | None:
-    definition, version, mark, count, fired, paused, pause_note, removed = row
-    if version is None:
-        return None
+def _raise_unless_wrong_type(replies: list[object]) -> None:
+    """Raise the first error among *replies* but those of a single key that holds something else."""
+    for reply in replies:
+        if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+            raise reply
+
+
+def _stored(entry_id: int, row: Any, score: float | None) -> Stored | None:
+    due_ms = None if score is None else int(score)
+    try:
+        definition, version, mark, count, fired, paused, pause_note, removed = row
+        if version is None and due_ms is None:
+            return None
+        return Stored(
+            entry_id=entry_id,
+            definition=definition,
+            version=int(version),
+            mark_ms=int(mark or 0),
+            count=int(count or 0),
+            fired_ms=int(fired) if fired else None,
+            paused=paused == b"1",
+            pause_note=(pause_note or b"").decode(errors="replace"),
+            removed=removed is not None,
+            due_ms=due_ms,
+        )
+    except (TypeError, ValueError):
+        return _unreadable(entry_id, due_ms)
+
+
+def _unreadable(entry_id: int, due_ms: int | None) -> Stored:
+    """Return an entry whose record is gone or is none: without a definition, so that whoever reads it sees that it is malformed."""
     return Stored(
         entry_id=entry_id,
-        definition=definition,
-        version=int(version),
-        mark_ms=int(mark or 0),
-        count=int(count or 0),
-        fired_ms=int(fired) if fired else None,
-        paused=paused == b"1",
-        pause_note=(pause_note or b"").decode(),
-        removed=removed is not None,
-        due_ms=None if score is None else int(score),
+        definition=None,
+        version=0,
+        mark_ms=0,
+        count=0,
+        fired_ms=None,
+        paused=False,
+        pause_note="",
+        removed=False,
+        due_ms=due_ms,
     )
 
 

@@ -5,9 +5,10 @@
 --       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
 --       number of commands, and per command: operation, queue index, payload
 -- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' | 'refused <why>'
--- A backlog's slots are counted as runs when it is opened, so that `max_runs` holds whatever is fired first.
--- Invariants: a slot at or before the mark is never fired again; nothing is advanced unless its messages are in their queues; an entry
--- that is refused harms no other. PEXPIRE comes first: it is not refused when memory is full, and what follows a first write is not either.
+-- Invariants: a slot at or before the mark is never fired again; an entry is advanced right after its own messages and before the next
+-- one's, so that an error can neither repeat nor lose another's; an entry that is refused harms no other. A backlog's slots are counted as
+-- runs when it is opened, so that `max_runs` holds whatever is fired first.
+-- PEXPIRE comes first: it is not refused when memory is full, and what follows a first write is not either.
 local leader, due, backlogs, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, lease, history_size, entries, first_queue, skips_kept =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -49,9 +50,10 @@ end
 local function verdict(e, score)
   if score ~= e.due then return 'moved' end
   if tonumber(e.due) > now then return 'early' end
-  local state = redis.call('HMGET', e.key, 'ver', 'mark', 'count')
-  if state[1] ~= e.version or tonumber(e.slot) <= tonumber(state[2] or '0') then return 'moved' end
-  e.count = tonumber(state[3] or '0')
+  local state = redis.pcall('HMGET', e.key, 'ver', 'mark', 'count')
+  if state.err then return 'refused ' .. state.err end
+  if state[1] ~= e.version or tonumber(e.slot) <= (tonumber(state[2] or '0') or 0) then return 'moved' end
+  e.count = tonumber(state[3] or '0') or 0
   for _, command in ipairs(e.commands) do
     local why = command.operation == 'lpush' and refusal(command.queue)
     if why then return why end
@@ -59,36 +61,23 @@ local function verdict(e, score)
   return 'fired'
 end
 
-local batch, ids = {}, {}
-for i = 1, entries do
-  batch[i] = read_entry()
-  ids[i] = batch[i].id
-end
-local scores = redis.call('ZMSCORE', due, unpack(ids))
-
-local statuses, pushes, order = {now_text}, {}, {}
-for i, e in ipairs(batch) do
-  e.status = verdict(e, scores[i])
-  statuses[i + 1] = e.status
-  if e.status == 'fired' then
+-- Queue keys were seen to be lists, so what can still be refused (a publish without the right to) goes first: then nothing has been sent.
+local function send(e)
+  for pass = 1, 2 do
     for _, command in ipairs(e.commands) do
-      if command.operation == 'lpush' then
-        local waiting = pushes[command.queue]
-        if not waiting then
-          waiting = {}
-          pushes[command.queue] = waiting
-          order[#order + 1] = command.queue
-        end
-        waiting[#waiting + 1] = command.payload
+      if (command.operation == 'publish') == (pass == 1) then
+        local reply = redis.pcall(command.operation, command.queue, command.payload)
+        if type(reply) == 'table' and reply.err then return 'refused ' .. reply.err end
       end
     end
   end
 end
 
-for _, queue in ipairs(order) do
-  local waiting = pushes[queue]
-  for first = 1, #waiting, 1000 do
-    redis.call('LPUSH', queue, unpack(waiting, first, math.min(first + 999, #waiting)))
+local function keep(key, ...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    redis.call('DEL', key)
+    redis.call(...)
   end
 end
 
@@ -105,33 +94,44 @@ local function advance(e)
   else
     redis.call('HSET', e.key, 'mark', e.slot)
   end
-  if e.backlog ~= '' then redis.call('HINCRBY', e.key, 'count', e.left) end
   if e.next_due == '' then redis.call('ZREM', due, e.id) else redis.call('ZADD', due, e.next_due, e.id) end
   if fired and history_size > 0 then
-    redis.call('LPUSH', e.history, e.slot .. ' ' .. now_text .. ' 0')
+    keep(e.history, 'LPUSH', e.history, e.slot .. ' ' .. now_text .. ' 0')
     redis.call('LTRIM', e.history, 0, history_size - 1)
   end
 end
 
 local function record_missed(e)
   if e.skip ~= '' then
-    redis.call('ZREMRANGEBYSCORE', e.skips, '-inf', string.format('%.0f', now - skips_kept))
+    keep(e.skips, 'ZREMRANGEBYSCORE', e.skips, '-inf', string.format('%.0f', now - skips_kept))
     redis.call('ZADD', e.skips, e.skip_to, e.skip)
     redis.call('PEXPIRE', e.skips, skips_kept)
   end
   if e.backlog ~= '' then
+    redis.call('DEL', e.backlog_key)
     redis.call('HSET', e.backlog_key, unpack(e.range))
     redis.call('ZADD', backlogs, now_text, e.backlog)
+    redis.call('HINCRBY', e.key, 'count', e.left)
   end
 end
 
-for _, e in ipairs(batch) do
-  if e.status == 'fired' then
-    for _, command in ipairs(e.commands) do
-      if command.operation ~= 'lpush' then redis.call(command.operation, command.queue, command.payload) end
+local batch, ids = {}, {}
+for i = 1, entries do
+  batch[i] = read_entry()
+  ids[i] = batch[i].id
+end
+local scores = redis.call('ZMSCORE', due, unpack(ids))
+
+local statuses = {now_text}
+for i, e in ipairs(batch) do
+  local status = verdict(e, scores[i])
+  if status == 'fired' then
+    status = send(e) or status
+    if status == 'fired' then
+      advance(e)
+      record_missed(e)
     end
-    advance(e)
-    record_missed(e)
   end
+  statuses[i + 1] = status
 end
 return statuses

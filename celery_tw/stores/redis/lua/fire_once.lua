@@ -1,11 +1,11 @@
 -- FIRE ONCE: hand one-time tasks to the broker and take them off the timetable, in one step.
--- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks; then the entries; then the queue keys that the caller knows
+-- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks  6 held; then the entries; then the queue keys that the caller knows
 -- ARGV  1 epoch  2 lease ms  3 number of entries  4 fingerprint of the broker  5 fired kept ms  6 skips kept ms; then per entry: id, due ms
 -- reply {now ms, status per entry}: 'fired' | 'late' (past its last moment: skipped, recorded) | 'moved' | 'gone' | 'early'
---       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed' | 'refused <why>'
+--       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed' | 'newer' (schema) | 'refused <why>'
 -- A record is eight lines of text and then the message: version, mid, stored ms, last moment ms or '', name, fingerprint, queue key,
 -- extra JSON, message. Invariant: a task leaves the timetable only together with its message, or with the record of its skip.
-local leader, due, names, fired_key, skips = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local leader, due, names, fired_key, skips, held = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local epoch, lease, entries, fingerprint, fired_kept, skips_kept =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
@@ -17,9 +17,9 @@ local now_text = string.format('%.0f', now)
 local ids, keys, pushes, kinds = {}, {}, {}, {}
 for i = 1, entries do
   ids[i] = ARGV[5 + 2 * i]
-  keys[i] = KEYS[5 + i]
+  keys[i] = KEYS[6 + i]
 end
-for i = 6 + entries, #KEYS do pushes[KEYS[i]] = {} end
+for i = 7 + entries, #KEYS do pushes[KEYS[i]] = {} end
 local scores = redis.call('ZMSCORE', due, unpack(ids))
 local records = redis.call('MGET', unpack(keys))
 
@@ -32,7 +32,7 @@ local function parse(record)
     from = at + 1
   end
   lines[9] = string.sub(record, from)
-  return lines[1] == '1' and lines or nil
+  return lines
 end
 
 local function refusal(queue)
@@ -47,6 +47,7 @@ local function verdict(i)
   if tonumber(scores[i]) > now then return 'early' end
   local lines = records[i] and parse(records[i])
   if not lines then return 'malformed' end
+  if lines[1] ~= '1' then return tonumber(lines[1]) and 'newer' or 'malformed' end
   if lines[4] ~= '' and tonumber(lines[4]) < now then return 'late', lines end
   if lines[6] ~= fingerprint then return 'foreign' end
   if not pushes[lines[7]] then return 'undeclared ' .. lines[7] end
@@ -64,7 +65,7 @@ for i = 1, entries do
     if status == 'late' then
       local skip = string.format('{"id":%s,"name":%s,"from_ms":%s,"to_ms":%s,"count":1,"reason":"misfire:skip"}',
         ids[i], cjson.encode(lines[5]), scores[i], scores[i])
-      redis.call('ZADD', skips, now_text, skip)
+      redis.pcall('ZADD', skips, now_text, skip)
     else
       table.insert(pushes[lines[7]], lines[9])
       if tonumber(lines[3]) > now - fired_kept then
@@ -81,8 +82,9 @@ for queue, waiting in pairs(pushes) do
 end
 redis.call('ZREM', due, unpack(gone_ids))
 redis.call('DEL', unpack(gone_keys))
-if #gone_names > 0 then redis.call('HDEL', names, unpack(gone_names)) end
-if #fresh > 0 then redis.call('ZADD', fired_key, unpack(fresh)) end
-redis.call('ZREMRANGEBYSCORE', fired_key, '-inf', string.format('%.0f', now - fired_kept))
-redis.call('ZREMRANGEBYSCORE', skips, '-inf', string.format('%.0f', now - skips_kept))
+redis.pcall('HDEL', held, unpack(gone_ids))
+if #gone_names > 0 then redis.pcall('HDEL', names, unpack(gone_names)) end
+if #fresh > 0 then redis.pcall('ZADD', fired_key, unpack(fresh)) end
+redis.pcall('ZREMRANGEBYSCORE', fired_key, '-inf', string.format('%.0f', now - fired_kept))
+redis.pcall('ZREMRANGEBYSCORE', skips, '-inf', string.format('%.0f', now - skips_kept))
 return statuses

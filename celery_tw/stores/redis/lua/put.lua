@@ -1,9 +1,10 @@
 -- PUT: store new or changed recurring entries.
 -- KEYS  1 due  2 names  3 static  4 news  5 news-seq  6 schema  7 bad; then per entry: entry, tombstone, skips, history
 -- ARGV  1 number of entries  2 schema version  3 start ms of the writing process ('' = not a settings entry)  4 news kept  5 skips kept ms; then per entry
---       name, id, version expected ('' = none stored), definition JSON, mark ms, due ms ('' = none), skip ('' | JSON), its end ms
+--       name, id, version expected ('' = none stored), definition JSON, mark expected, mark ms, due ms ('' = none), skip ('' | JSON), its end ms
 -- reply {now ms, status per entry}: 'put' | 'raced' (somebody else wrote: read again) | 'older' (a newer process owns it)
--- The version is a compare-and-set: a repeated call answers 'raced', and the reader then finds its own definition stored.
+-- A mark expected of '' leaves mark and due time as they stand: only what the entry sends has changed.
+-- Version and mark are a compare-and-set: a repeated call answers 'raced', and the reader then finds its own definition stored.
 -- The first write may be refused when memory is full, and then nothing was done.
 local due, names, static, news, news_seq, schema_key, bad = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local entries, schema, start, news_kept, skips_kept = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -22,24 +23,31 @@ end
 local statuses, changed = {now_text}, {}
 for i = 1, entries do
   local entry, tombstone, skips, history = KEYS[4 + 4 * i], KEYS[5 + 4 * i], KEYS[6 + 4 * i], KEYS[7 + 4 * i]
-  local at = 5 + 8 * (i - 1)
-  local name, id, version, definition, mark, due_ms, skip, skip_to =
-    ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  local at = 5 + 9 * (i - 1)
+  local name, id, version, definition, mark_expected, mark, due_ms, skip, skip_to =
+    ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
   local holder = redis.call('HGET', names, name)
-  local stored = redis.call('HGET', entry, 'ver') or ''
-  if (holder and holder ~= id) or stored ~= version then
+  local found = redis.call('HMGET', entry, 'ver', 'mark')
+  local moved = version ~= '' and mark_expected ~= '' and (tonumber(found[2] or '0') or 0) ~= tonumber(mark_expected)
+  if (holder and holder ~= id) or (found[1] or '') ~= version or moved then
     statuses[i + 1] = 'raced'
   elseif owned_by_newer(name, tombstone) then
     statuses[i + 1] = 'older'
   else
     if not holder then redis.call('HSET', names, name, id) end
-    redis.call('HSET', entry, 'def', definition, 'ver', (tonumber(version) or 0) + 1, 'mark', mark)
+    redis.call('HSET', entry, 'def', definition, 'ver', (tonumber(version) or 0) + 1)
     if version ~= '' and redis.call('HDEL', entry, 'removed') == 1 then
+      redis.call('HDEL', entry, 'paused', 'pause_note', 'count')
       redis.call('PERSIST', entry)
       redis.call('PERSIST', history)
       redis.call('DEL', tombstone)
     end
-    if due_ms == '' then redis.call('ZREM', due, id) else redis.call('ZADD', due, due_ms, id) end
+    if version == '' or mark_expected ~= '' then
+      redis.call('HSET', entry, 'mark', mark)
+      if due_ms == '' then redis.call('ZREM', due, id) else redis.call('ZADD', due, due_ms, id) end
+    else
+      due_ms = redis.call('ZSCORE', due, id) or ''
+    end
     if start ~= '' then redis.call('HSET', static, name, start) else redis.call('HDEL', static, name) end
     if version ~= '' then redis.call('HDEL', bad, id) end
     if skip ~= '' then redis.call('ZADD', skips, skip_to, skip) end
