@@ -15,7 +15,6 @@ When no answer comes, the batch goes back in hand: what was carried out after al
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from celery_tw.core.command import Command, Fire
 from celery_tw.core.identity import FireIds
@@ -34,7 +33,6 @@ from celery_tw.stores.redis.timetable import Stored, Timetable
 logger = logging.getLogger(__name__)
 
 BATCH = 250
-BATCHES_UNDER_WAY = 8
 REFUSED_WAIT_MS = 5000
 EARLY_WAIT_MS = 1
 
@@ -66,24 +64,17 @@ class Dispatch:
         self.on_newer = on_newer
         self.queue_keys: set[bytes] = set()
         self.epoch = 0
-        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tw-send")
 
     def fire_due(self, now_ms: int) -> int:
-        """Fire some batches of what is due at *now_ms*; return how many entries they held."""
-        taken = self.upcoming.take(now_ms, limit=BATCH)
-        one_time = [[pair for pair in taken if is_one_time(pair[1])]]
-        recurring = [pair for pair in taken if not is_one_time(pair[1])]
-        while len(taken) == BATCH and not recurring and len(one_time) < BATCHES_UNDER_WAY:
-            taken = self.upcoming.take(now_ms, limit=BATCH)
-            one_time.append([pair for pair in taken if is_one_time(pair[1])])
-            recurring = [pair for pair in taken if not is_one_time(pair[1])]
-        self._fire_one_time([batch for batch in one_time if batch])
+        """Fire one batch of what is due at *now_ms*; return how many entries it held."""
+        batch = self.upcoming.take(now_ms, limit=BATCH)
         try:
-            self._fire_recurring(recurring, now_ms)
+            self._fire_one_time([pair for pair in batch if is_one_time(pair[1])])
+            self._fire_recurring([pair for pair in batch if not is_one_time(pair[1])], now_ms)
         except Exception:
-            self._take_back(recurring)
+            self._take_back(batch)
             raise
-        return sum(map(len, one_time)) + len(recurring)
+        return len(batch)
 
     def _take_back(self, batch: Sequence[tuple[int, int]]) -> None:
         for due_ms, entry_id in batch:
@@ -93,23 +84,10 @@ class Dispatch:
 
     # One-time tasks
 
-    def _fire_one_time(self, batches: Sequence[Sequence[tuple[int, int]]]) -> None:
-        """Fire *batches* in order; while one's answer is worked on, Redis works on the next."""
-        answers = [self._sender.submit(self._ask, batch) for batch in batches]
-        error: CeleryTWError | None = None
-        for batch, answer in zip(batches, answers, strict=True):
-            try:
-                self._settle_batch(batch, *answer.result())
-            except CeleryTWError as caught:
-                error = error or caught
-                self._take_back(batch)
-        if error is not None:
-            raise error
-
-    def _settle_batch(self, batch: Sequence[tuple[int, int]], now_ms: int, statuses: Sequence[str]) -> None:
-        while again := [pair for pair, status in zip(batch, statuses, strict=True) if self._settle_one_time(pair, status, now_ms)]:
-            batch = again
+    def _fire_one_time(self, batch: Sequence[tuple[int, int]]) -> None:
+        while batch:
             now_ms, statuses = self._ask(batch)
+            batch = [pair for pair, status in zip(batch, statuses, strict=True) if self._settle_one_time(pair, status, now_ms)]
 
     def _ask(self, batch: Sequence[tuple[int, int]]) -> tuple[int, list[str]]:
         """Return Redis time and a status for each task; what Redis refuses as a whole is halved until it is known whom that is about."""
