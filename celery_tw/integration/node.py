@@ -116,7 +116,7 @@ class Node:
     def _elect_step(self) -> int:
         if not self._checked:
             check_eviction(self.parts.client, self.parts.settings)
-            check_namespace(self.parts.app, self.parts.election)
+            check_namespace(self.parts.app, self.parts.election, schedules=True)
             self._checked = True
         before: Term | None = self.elector.term
         wait_ms = self.elector.step()

@@ -13,16 +13,18 @@ from celery_tw.stores.redis.scripts import translated_errors
 logger = logging.getLogger(__name__)
 
 
-def check_namespace(app: Any, election: Election) -> None:
+def check_namespace(app: Any, election: Election, *, schedules: bool = False) -> None:
     """Claim the namespace for this project, or raise `NamespaceTaken` when it is another's.
 
     A project is known by its app's name and by the packages its tasks come from: another name, or packages that have nothing in common,
-    are another project.
+    are another project. The packages are compared for a process that *schedules*, which knows all tasks of its project; a client may know
+    only some, or those of other people's packages.
     """
     mine = project(app)
     owner = election.claim_namespace(mine)
     ours, theirs = set(mine["packages"]), set(owner.get("packages", ()))
-    if owner.get("app") != mine["app"] or (ours and theirs and not ours & theirs):
+    strangers = schedules and ours and theirs and not ours & theirs
+    if owner.get("app") != mine["app"] or strangers:
         raise NamespaceTaken(
             f"the namespace {election.keys.namespace!r} in this Redis belongs to the project {owner.get('app')!r} "
             f"(tasks of {', '.join(sorted(theirs)) or 'no package'}), not to {mine['app']!r} ({', '.join(sorted(ours)) or 'no package'}): "

@@ -5,9 +5,9 @@
 --       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
 --       number of commands, and per command: operation, queue index, payload
 -- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' | 'refused <why>'
--- Invariants: a slot at or before the mark is never fired again; an entry is advanced right after its own messages and before the next
--- one's, so that an error can neither repeat nor lose another's; an entry that is refused harms no other. A backlog's slots are counted as
--- runs when it is opened, so that `max_runs` holds whatever is fired first.
+-- Invariants: a slot at or before the mark is never fired again; whatever may still be refused is tried before anything of its entry is
+-- written, and an entry that is refused harms no other. What is left for the end (plain messages, next due times) goes to keys whose type
+-- was seen, and cannot fail. A backlog's slots are counted as runs when it is opened, so that `max_runs` holds whatever is fired first.
 -- PEXPIRE comes first: it is not refused when memory is full, and what follows a first write is not either.
 local leader, due, backlogs, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, lease, history_size, entries, first_queue, skips_kept =
@@ -61,8 +61,21 @@ local function verdict(e, score)
   return 'fired'
 end
 
--- Queue keys were seen to be lists, so what can still be refused (a publish without the right to) goes first: then nothing has been sent.
+-- A plain message waits to go with the others of its queue: the queue was seen to be a list, so nothing can refuse it. Of several commands
+-- the one that may still be refused (a publish without the right to) goes first: then nothing of the entry has been sent.
+local pushes, queues = {}, {}
+local function push_later(command)
+  local waiting = pushes[command.queue]
+  if not waiting then
+    waiting = {}
+    pushes[command.queue] = waiting
+    queues[#queues + 1] = command.queue
+  end
+  waiting[#waiting + 1] = command.payload
+end
+
 local function send(e)
+  if #e.commands == 1 and e.commands[1].operation == 'lpush' then return push_later(e.commands[1]) end
   for pass = 1, 2 do
     for _, command in ipairs(e.commands) do
       if (command.operation == 'publish') == (pass == 1) then
@@ -77,9 +90,12 @@ local function keep(key, ...)
   local reply = redis.pcall(...)
   if type(reply) == 'table' and reply.err then
     redis.call('DEL', key)
-    redis.call(...)
+    reply = redis.call(...)
   end
+  return reply
 end
+
+local dues = {}
 
 local function advance(e)
   if e.drop ~= '' then
@@ -94,9 +110,13 @@ local function advance(e)
   else
     redis.call('HSET', e.key, 'mark', e.slot)
   end
-  if e.next_due == '' then redis.call('ZREM', due, e.id) else redis.call('ZADD', due, e.next_due, e.id) end
-  if fired and history_size > 0 then
-    keep(e.history, 'LPUSH', e.history, e.slot .. ' ' .. now_text .. ' 0')
+  if e.next_due == '' then
+    redis.call('ZREM', due, e.id)
+  else
+    dues[#dues + 1] = e.next_due
+    dues[#dues + 1] = e.id
+  end
+  if fired and history_size > 0 and keep(e.history, 'LPUSH', e.history, e.slot .. ' ' .. now_text .. ' 0') > history_size + 10 then
     redis.call('LTRIM', e.history, 0, history_size - 1)
   end
 end
@@ -134,4 +154,11 @@ for i, e in ipairs(batch) do
   end
   statuses[i + 1] = status
 end
+for _, queue in ipairs(queues) do
+  local waiting = pushes[queue]
+  for first = 1, #waiting, 1000 do
+    redis.call('LPUSH', queue, unpack(waiting, first, math.min(first + 999, #waiting)))
+  end
+end
+if #dues > 0 then redis.call('ZADD', due, unpack(dues)) end
 return statuses

@@ -23,16 +23,10 @@ for i = 7 + entries, #KEYS do pushes[KEYS[i]] = {} end
 local scores = redis.call('ZMSCORE', due, unpack(ids))
 local records = redis.call('MGET', unpack(keys))
 
+local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n[^\n]*\n()'
 local function parse(record)
-  local lines, from = {}, 1
-  for i = 1, 8 do
-    local at = string.find(record, '\n', from, true)
-    if not at then return nil end
-    lines[i] = string.sub(record, from, at - 1)
-    from = at + 1
-  end
-  lines[9] = string.sub(record, from)
-  return lines
+  local schema, mid, stored, last, name, made_for, queue, at = string.match(record, HEAD)
+  return schema and {schema = schema, mid = mid, stored = tonumber(stored), last = last, name = name, made_for = made_for, queue = queue, at = at}
 end
 
 local function refusal(queue)
@@ -45,32 +39,32 @@ local function verdict(i)
   if not scores[i] then return 'gone' end
   if scores[i] ~= ARGV[6 + 2 * i] then return 'moved' end
   if tonumber(scores[i]) > now then return 'early' end
-  local lines = records[i] and parse(records[i])
-  if not lines then return 'malformed' end
-  if lines[1] ~= '1' then return tonumber(lines[1]) and 'newer' or 'malformed' end
-  if lines[4] ~= '' and tonumber(lines[4]) < now then return 'late', lines end
-  if lines[6] ~= fingerprint then return 'foreign' end
-  if not pushes[lines[7]] then return 'undeclared ' .. lines[7] end
-  return refusal(lines[7]) or 'fired', lines
+  local task = records[i] and parse(records[i])
+  if not task then return 'malformed' end
+  if task.schema ~= '1' then return tonumber(task.schema) and 'newer' or 'malformed' end
+  if task.last ~= '' and tonumber(task.last) < now then return 'late', task end
+  if task.made_for ~= fingerprint then return 'foreign' end
+  if not pushes[task.queue] then return 'undeclared ' .. task.queue end
+  return refusal(task.queue) or 'fired', task
 end
 
 local statuses, gone_ids, gone_keys, gone_names, fresh = {now_text}, {}, {}, {}, {}
 for i = 1, entries do
-  local status, lines = verdict(i)
+  local status, task = verdict(i)
   statuses[i + 1] = status
   if status == 'fired' or status == 'late' then
     gone_ids[#gone_ids + 1] = ids[i]
     gone_keys[#gone_keys + 1] = keys[i]
-    if lines[5] ~= '' then gone_names[#gone_names + 1] = lines[5] end
+    if task.name ~= '' then gone_names[#gone_names + 1] = task.name end
     if status == 'late' then
       local skip = string.format('{"id":%s,"name":%s,"from_ms":%s,"to_ms":%s,"count":1,"reason":"misfire:skip"}',
-        ids[i], cjson.encode(lines[5]), scores[i], scores[i])
+        ids[i], cjson.encode(task.name), scores[i], scores[i])
       redis.pcall('ZADD', skips, now_text, skip)
     else
-      table.insert(pushes[lines[7]], lines[9])
-      if tonumber(lines[3]) > now - fired_kept then
+      table.insert(pushes[task.queue], string.sub(records[i], task.at))
+      if task.stored > now - fired_kept then
         fresh[#fresh + 1] = now_text
-        fresh[#fresh + 1] = lines[2]
+        fresh[#fresh + 1] = task.mid
       end
     end
   end

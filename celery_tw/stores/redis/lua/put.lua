@@ -20,13 +20,17 @@ local function owned_by_newer(name, tombstone)
   return remover and tonumber(remover) > tonumber(start)
 end
 
-local statuses, changed = {now_text}, {}
+local named = {}
+for i = 1, entries do named[i] = ARGV[6 + 9 * (i - 1)] end
+local holders = redis.call('HMGET', names, unpack(named))
+
+local statuses, changed, new_names, dues, hand_written = {now_text}, {}, {}, {}, {}
 for i = 1, entries do
   local entry, tombstone, skips, history = KEYS[4 + 4 * i], KEYS[5 + 4 * i], KEYS[6 + 4 * i], KEYS[7 + 4 * i]
   local at = 5 + 9 * (i - 1)
   local name, id, version, definition, mark_expected, mark, due_ms, skip, skip_to =
     ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
-  local holder = redis.call('HGET', names, name)
+  local holder = holders[i]
   local found = redis.call('HMGET', entry, 'ver', 'mark')
   local moved = version ~= '' and mark_expected ~= '' and (tonumber(found[2] or '0') or 0) ~= tonumber(mark_expected)
   if (holder and holder ~= id) or (found[1] or '') ~= version or moved then
@@ -34,8 +38,15 @@ for i = 1, entries do
   elseif owned_by_newer(name, tombstone) then
     statuses[i + 1] = 'older'
   else
-    if not holder then redis.call('HSET', names, name, id) end
-    redis.call('HSET', entry, 'def', definition, 'ver', (tonumber(version) or 0) + 1)
+    if not holder then
+      new_names[#new_names + 1] = name
+      new_names[#new_names + 1] = id
+    end
+    if version == '' or mark_expected ~= '' then
+      redis.call('HSET', entry, 'def', definition, 'ver', (tonumber(version) or 0) + 1, 'mark', mark)
+    else
+      redis.call('HSET', entry, 'def', definition, 'ver', (tonumber(version) or 0) + 1)
+    end
     if version ~= '' and redis.call('HDEL', entry, 'removed') == 1 then
       redis.call('HDEL', entry, 'paused', 'pause_note', 'count')
       redis.call('PERSIST', entry)
@@ -43,12 +54,16 @@ for i = 1, entries do
       redis.call('DEL', tombstone)
     end
     if version == '' or mark_expected ~= '' then
-      redis.call('HSET', entry, 'mark', mark)
-      if due_ms == '' then redis.call('ZREM', due, id) else redis.call('ZADD', due, due_ms, id) end
+      if due_ms ~= '' then
+        dues[#dues + 1] = due_ms
+        dues[#dues + 1] = id
+      elseif version ~= '' then
+        redis.call('ZREM', due, id)
+      end
     else
       due_ms = redis.call('ZSCORE', due, id) or ''
     end
-    if start ~= '' then redis.call('HSET', static, name, start) else redis.call('HDEL', static, name) end
+    if start ~= '' then redis.call('HSET', static, name, start) else hand_written[#hand_written + 1] = name end
     if version ~= '' then redis.call('HDEL', bad, id) end
     if skip ~= '' then redis.call('ZADD', skips, skip_to, skip) end
     if version ~= '' then redis.call('PEXPIRE', skips, skips_kept) end
@@ -57,6 +72,9 @@ for i = 1, entries do
   end
 end
 if #changed > 0 then
+  if #new_names > 0 then redis.call('HSET', names, unpack(new_names)) end
+  if #dues > 0 then redis.call('ZADD', due, unpack(dues)) end
+  if #hand_written > 0 then redis.call('HDEL', static, unpack(hand_written)) end
   if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
   local number = redis.call('INCR', news_seq)
   redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', table.concat(changed, ','))
