@@ -23,11 +23,8 @@ for i = 7 + entries, #KEYS do pushes[KEYS[i]] = {} end
 local scores = redis.call('ZMSCORE', due, unpack(ids))
 local records = redis.call('MGET', unpack(keys))
 
+-- The captures are schema, mid, stored ms, last moment, name, fingerprint, queue key, and where the message begins.
 local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n[^\n]*\n()'
-local function parse(record)
-  local schema, mid, stored, last, name, made_for, queue, at = string.match(record, HEAD)
-  return schema and {schema = schema, mid = mid, stored = tonumber(stored), last = last, name = name, made_for = made_for, queue = queue, at = at}
-end
 
 local function refusal(queue)
   if kinds[queue] == nil then kinds[queue] = redis.call('TYPE', queue).ok end
@@ -35,40 +32,46 @@ local function refusal(queue)
     'refused the queue key ' .. queue .. ' holds a ' .. kinds[queue] .. ', not a list'
 end
 
-local function verdict(i)
-  if not scores[i] then return 'gone' end
-  if scores[i] ~= ARGV[6 + 2 * i] then return 'moved' end
-  if tonumber(scores[i]) > now then return 'early' end
-  local task = records[i] and parse(records[i])
-  if not task then return 'malformed' end
-  if task.schema ~= '1' then return tonumber(task.schema) and 'newer' or 'malformed' end
-  if task.last ~= '' and tonumber(task.last) < now then return 'late', task end
-  if task.made_for ~= fingerprint then return 'foreign' end
-  if not pushes[task.queue] then return 'undeclared ' .. task.queue end
-  return refusal(task.queue) or 'fired', task
+local statuses, gone_ids, gone_keys, gone_names, fresh = {now_text}, {}, {}, {}, {}
+local function take(i, name)
+  gone_ids[#gone_ids + 1] = ids[i]
+  gone_keys[#gone_keys + 1] = keys[i]
+  if name ~= '' then gone_names[#gone_names + 1] = name end
 end
 
-local statuses, gone_ids, gone_keys, gone_names, fresh = {now_text}, {}, {}, {}, {}
-for i = 1, entries do
-  local status, task = verdict(i)
-  statuses[i + 1] = status
-  if status == 'fired' or status == 'late' then
-    gone_ids[#gone_ids + 1] = ids[i]
-    gone_keys[#gone_keys + 1] = keys[i]
-    if task.name ~= '' then gone_names[#gone_names + 1] = task.name end
-    if status == 'late' then
-      local skip = string.format('{"id":%s,"name":%s,"from_ms":%s,"to_ms":%s,"count":1,"reason":"misfire:skip"}',
-        ids[i], cjson.encode(task.name), scores[i], scores[i])
-      redis.pcall('ZADD', skips, now_text, skip)
-    else
-      table.insert(pushes[task.queue], string.sub(records[i], task.at))
-      if task.stored > now - fired_kept then
-        fresh[#fresh + 1] = now_text
-        fresh[#fresh + 1] = task.mid
-      end
-    end
-  end
+local function skip(i, name)
+  take(i, name)
+  local range = string.format('{"id":%s,"name":%s,"from_ms":%s,"to_ms":%s,"count":1,"reason":"misfire:skip"}',
+    ids[i], cjson.encode(name), scores[i], scores[i])
+  redis.pcall('ZADD', skips, now_text, range)
+  return 'late'
 end
+
+local function decide(i)
+  local score, record = scores[i], records[i]
+  if not score then return 'gone' end
+  if score ~= ARGV[6 + 2 * i] then return 'moved' end
+  if tonumber(score) > now then return 'early' end
+  if not record then return 'malformed' end
+  local schema, mid, stored, last, name, made_for, queue, message_at = string.match(record, HEAD)
+  if not schema then return 'malformed' end
+  if schema ~= '1' then return 'newer' end
+  if last ~= '' and tonumber(last) < now then return skip(i, name) end
+  if made_for ~= fingerprint then return 'foreign' end
+  local waiting = pushes[queue]
+  if not waiting then return 'undeclared ' .. queue end
+  local why = refusal(queue)
+  if why then return why end
+  take(i, name)
+  waiting[#waiting + 1] = string.sub(record, message_at)
+  if tonumber(stored) > now - fired_kept then
+    fresh[#fresh + 1] = now_text
+    fresh[#fresh + 1] = mid
+  end
+  return 'fired'
+end
+
+for i = 1, entries do statuses[i + 1] = decide(i) end
 if #gone_ids == 0 then return statuses end
 
 for queue, waiting in pairs(pushes) do
