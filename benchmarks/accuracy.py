@@ -16,8 +16,10 @@ from benchmarks.server import start_server
 from celery_tw.embedded import EmbeddedServer
 
 PERIOD_S = 1.0
+DRIFT_NOISE_MS = 0.5
+"""A trend over 30 fires is no surer than this; a slot off the grid would count as missed, whatever the trend."""
 WARM_UP_S = 3.0
-LOADING_S_PER_MILLION = 45.0
+LOADING_S_PER_MILLION = 15.0
 FAR = timedelta(hours=2)
 SPREAD_S = 20 * 24 * 3600.0
 
@@ -41,7 +43,7 @@ def run(options: argparse.Namespace) -> Report:
         report.find(f"p99 of {contender.name} / celery-tw", peer.late_p99_ms / ours.late_p99_ms if ours.late_p99_ms else None)
     report.find("slots missed", ours.missed, at_most=0)
     report.find("slots doubled", ours.doubled, at_most=0)
-    report.find("drift, ms per fire", abs(round(ours.drift_ms, 1)), at_most=0)
+    report.find("drift, ms per fire", abs(ours.drift_ms), at_most=DRIFT_NOISE_MS)
     report.find("lateness p99, ms", ours.late_p99_ms, at_most=20)
     report.find("CPU, %", ours_cpu, at_most=5)
     report.find(f"slots missed, {options.held:,} held", full.missed, at_most=0)

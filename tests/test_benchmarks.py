@@ -1,0 +1,37 @@
+"""The benchmarks run and report what they promise; how fast anything was is never asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.requirements import require
+
+ROOT = Path(__file__).parent.parent
+SMALL = {
+    "dispatch": ["--entries=40", "--recurring=20", "--redbeat-entries=10", "--box=1"],
+    "accuracy": ["--entries=3", "--seconds=2", "--held=20"],
+    "startup": ["--entries=200", "--peer-entries=5", "--sample=50", "--idle=1"],
+    "failover": ["--repeat=1"],
+    "wheel": ["--entries=2000"],
+}
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_benchmark_reports_figures_of_all_contenders_and_findings_with_their_targets(name):
+    _require_what_it_runs_on()
+    command = [sys.executable, "-m", "benchmarks", name, "--json", *SMALL[name]]
+    report = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert report["benchmark"] == name
+    assert len({row["who"] for row in report["rows"]}) == len(report["rows"]) >= 2
+    assert report["findings"]
+    assert all(set(finding) == {"what", "value", "at_least", "at_most", "met"} for finding in report["findings"])
+
+
+def _require_what_it_runs_on() -> None:
+    pytest.importorskip("redbeat", reason="needs the `bench` extra")
+    require("linux", missing=None if Path("/proc/self/stat").exists() else "the figures of a process are read from /proc")
