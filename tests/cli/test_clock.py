@@ -22,7 +22,9 @@ def ahead(wheel, shop):
     timetable = wheel._parts.timetable
     (stored,) = timetable.read([entry.entry_id])
     mark = str(timetable.now_ms() + STEP_MS)
-    assert timetable.change(entry.entry_id, version=stored.version, due_ms=int(mark) + 60_000, fields=[("mark", mark)], skipped=None)
+    assert timetable.change(
+        entry.entry_id, version=stored.version, mark_ms=stored.mark_ms, due_ms=int(mark) + 60_000, fields=[("mark", mark)], skipped=None
+    )
 
 
 def test_nothing_to_do_is_said(cli):
