@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import celery
 import pytest
 from celery import Celery
 from celery.schedules import BaseSchedule, crontab, schedule
@@ -149,6 +150,7 @@ def test_crontab_becomes_its_expanded_sets_and_keeps_its_rhythm(source: crontab,
     assert spec(source, app)["expression"] == expression
 
 
+@pytest.mark.skipif(celery.VERSION[:3] < (5, 5, 3), reason="this Celery's crontab is an hour off across a change of the zone's offset")
 @pytest.mark.parametrize(
     "source",
     [
