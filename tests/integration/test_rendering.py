@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any
 from uuid import uuid4
 
+import celery
 import pytest
 import redis
 from celery import Celery, Task, chain, chord, group, signals
@@ -177,6 +178,15 @@ def receiver(signal: Any) -> Iterator[list]:
         signal.disconnect(listen)
 
 
+@pytest.fixture(autouse=True)
+def nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receivers that other tests or plug-ins left on the publish signals would decide the path of every rendering here."""
+    for signal in (signals.before_task_publish, signals.after_task_publish):
+        monkeypatch.setattr(signal, "receivers", [])
+        signal.sender_receivers_cache.clear()
+
+
+@pytest.mark.skipif(celery.VERSION[:3] < (5, 5, 3), reason="this Celery's signals may remember that a sender had no receivers")
 @pytest.mark.parametrize("signal", [signals.before_task_publish, signals.after_task_publish])
 def test_a_receiver_of_a_publish_signal_hears_of_each_fire(signal: Any, app: Celery) -> None:
     renderer = Renderer(app)
