@@ -11,7 +11,7 @@ from celery_tw.core.definition import Definition
 from celery_tw.core.identity import FireIds
 from celery_tw.errors import CeleryTWError, UnknownEntry
 from celery_tw.integration.moments import from_ms
-from celery_tw.integration.static_entries import Static
+from celery_tw.integration.static_entries import Static, required_static
 from celery_tw.integration.views import Entry, Slot
 from celery_tw.stores.redis.codec import decode_definition, decode_skip, unpack_one_time
 from celery_tw.stores.redis.keys import ONE_TIME_SKIPS, is_one_time
@@ -113,23 +113,15 @@ class Reading:
         """Return the schedule object that a ``custom`` spec stands for, or None for all others."""
         if definition.schedule.get("kind") != "custom":
             return None
-        return self._static(definition).schedule
+        return required_static(self.statics, definition).schedule
 
     def live_signature(self, definition: Definition) -> Signature:
         """Return what the entry sends, with lazy arguments computed now."""
         if definition.local:
-            static = self._static(definition)
+            static = required_static(self.statics, definition)
             args, kwargs = static.evaluated_args(), static.evaluated_kwargs()
             return self.app.signature(static.task, args=args, kwargs=kwargs, options=dict(static.options))
         return maybe_signature(dict(definition.signature), app=self.app, clone=True)
-
-    def _static(self, definition: Definition) -> Static:
-        static = self.statics.get(definition.name)
-        if static is None:
-            raise CeleryTWError(
-                f"entry {definition.name!r} can only be fired from settings, and the beat_schedule of this process does not have it"
-            )
-        return static
 
 
 def _recurring(name: str, stored: Stored | None) -> Entry | None:

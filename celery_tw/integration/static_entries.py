@@ -19,6 +19,7 @@ from celery.schedules import crontab, maybe_schedule
 from celery.schedules import schedule as interval
 from kombu.utils import json as kombu_json
 
+from celery_tw.core.definition import Definition
 from celery_tw.errors import CeleryTWError, InvalidEntry, InvalidSchedule
 from celery_tw.integration.drafting import LONGEST_NAME, OPTIONS, Draft, Drafter
 from celery_tw.integration.storing import Outcome, Storing
@@ -110,6 +111,16 @@ def _schedule(given: Any, relative: bool, app: Any) -> Any:
     if isinstance(given, interval) and not isinstance(given, crontab) and relative:
         given.relative = True
     return maybe_schedule(given, relative, app=app)
+
+
+def required_static(statics: Mapping[str, Static], definition: Definition) -> Static:
+    """Return the live entry behind a *local* definition; raises `CeleryTWError` when this process's settings do not have it."""
+    static = statics.get(definition.name)
+    if static is None:
+        raise CeleryTWError(
+            f"entry {definition.name!r} can only be fired from settings, and the beat_schedule of this process does not have it"
+        )
+    return static
 
 
 def stored_name(name: str) -> str:

@@ -5,12 +5,11 @@ from typing import Any
 
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.definition import Definition
-from celery_tw.errors import CeleryTWError
 from celery_tw.integration.broker import fingerprint
 from celery_tw.integration.rendering import Renderer
 from celery_tw.integration.rerendering import render_for
 from celery_tw.integration.schedules import recurrence_of
-from celery_tw.integration.static_entries import Static
+from celery_tw.integration.static_entries import Static, required_static
 from celery_tw.scheduler.ports import Prepared
 
 
@@ -25,19 +24,11 @@ class CeleryWorkshop:
 
     def prepare(self, definition: Definition) -> Prepared:
         """Return the definition with its slots and its message; raises an error of celery-tw when this process cannot fire it."""
-        static = self._static(definition) if definition.local else None
+        static = required_static(self.statics, definition) if definition.local else None
         live = static.schedule if static is not None else None
         inner = recurrence_of(definition.schedule, app=self.app, schedule=live)
         recurrence = Bounded(inner, start_ms=definition.start_ms, end_ms=definition.end_ms)
         return Prepared(definition, recurrence, self.renderer.prepare(definition, static=static))
-
-    def _static(self, definition: Definition) -> Static:
-        static = self.statics.get(definition.name)
-        if static is None:
-            raise CeleryTWError(
-                f"entry {definition.name!r} can only be fired from settings, and the beat_schedule of this process does not have it"
-            )
-        return static
 
     def fingerprint(self) -> object:
         """Return a value that changes when messages prepared earlier are no longer right."""
