@@ -5,7 +5,7 @@ is told apart from a broken record, because the right answers differ: an older p
 Values that JSON has no word for (datetimes, UUIDs, decimals) are written by kombu's encoder, as in Celery's own messages; nothing stored
 is ever imported or unpickled.
 
-A one-time task is one string, eight lines and then its message, which Redis can take apart without parsing JSON (see ``fire_once.lua``).
+A one-time task is one string, nine lines and then its message, which Redis can take apart without parsing JSON (see ``fire_once.lua``).
 """
 
 import json
@@ -143,7 +143,8 @@ class OneTime:
     """A one-time task as stored: its ready message, and what is needed to find, judge and show it.
 
     *message* is the broker's own form of it and goes to the list *queue_key* unchanged, as long as the broker's *fingerprint* is the
-    same. Later than *last_ms* it is skipped instead. *extra* is plain JSON for people (note, policy, digest of the definition).
+    same. Later than *last_ms* it is skipped instead. *task_id* is the id under which ``by-task`` lists it, if any. *extra* is plain JSON
+    for people (note, policy, digest of the definition).
     """
 
     mid: str
@@ -154,6 +155,7 @@ class OneTime:
     queue_key: str
     extra: Mapping[str, Any]
     message: bytes
+    task_id: str = ""
 
     def pack(self) -> bytes:
         """Return the record that ``put_once.lua`` stores."""
@@ -165,6 +167,7 @@ class OneTime:
             self.name,
             self.fingerprint,
             self.queue_key,
+            self.task_id,
             json.dumps(self.extra, sort_keys=True, separators=(",", ":")),
         )
         return "\n".join(head).encode() + b"\n" + self.message
@@ -172,13 +175,13 @@ class OneTime:
 
 def unpack_one_time(raw: bytes) -> OneTime:
     """Return the one-time task in *raw*; raises `MalformedRecord` or `NewerSchema`."""
-    parts = raw.split(b"\n", 8)
-    if len(parts) != 9 or not parts[0].isdigit():
-        raise MalformedRecord(f"a one-time task of {len(raw)} bytes does not have the nine parts expected")
+    parts = raw.split(b"\n", 9)
+    if len(parts) != 10 or not parts[0].isdigit():
+        raise MalformedRecord(f"a one-time task of {len(raw)} bytes does not have the ten parts expected")
     if int(parts[0]) > SCHEMA:
         raise NewerSchema(f"a one-time task has schema {int(parts[0])}; this version of celery-tw reads up to {SCHEMA}")
     try:
-        _, mid, stored, last, name, fingerprint, queue_key, extra = (part.decode() for part in parts[:8])
+        _, mid, stored, last, name, fingerprint, queue_key, task_id, extra = (part.decode() for part in parts[:9])
         return OneTime(
             mid=mid,
             name=name,
@@ -187,7 +190,8 @@ def unpack_one_time(raw: bytes) -> OneTime:
             fingerprint=fingerprint,
             queue_key=queue_key,
             extra=json.loads(extra),
-            message=parts[8],
+            message=parts[9],
+            task_id=task_id,
         )
     except ValueError as error:
         raise MalformedRecord(f"a one-time task cannot be read: {error}") from error

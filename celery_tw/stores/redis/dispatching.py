@@ -109,7 +109,7 @@ class Dispatching:
     ) -> tuple[int, list[str]]:
         """Fire one-time tasks, given as due ms and id; return Redis time and a status each, as ``fire_once.lua`` names them."""
         shard = self.keys
-        keys: list[str | bytes] = [shard.leader, shard.due, shard.names, shard.fired, shard.skips(ONE_TIME_SKIPS), shard.held]
+        keys: list[str | bytes] = [shard.leader, shard.due, shard.names, shard.fired, shard.skips(ONE_TIME_SKIPS), shard.held, shard.by_task]
         args: list[Argument] = [epoch, self.lease_ms, len(pairs), fingerprint, FIRED_KEPT_MS, SKIPS_KEPT_MS]
         for due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))

@@ -12,6 +12,9 @@ key                 type    life        holds (written by)
 ``names``           hash    for ever    entry name → id (clients)
 ``static``          hash    for ever    settings entry name → start ms of the process that wrote it (leader)
 ``held``            hash    until freed one-time entry id → due ms while paused (clients)
+``by-task``         hash    until fired task id → ids of the one-time tasks that wait under it, with a blank between (clients, leader)
+``cancelled``       zset    7 days      task id → ms of its last cancellation (clients, workers)
+``seen``            string  for ever    when a leader last renewed its lease, in Redis ms (leader)
 ``tomb:<name>``     string  7 days      what a removal leaves: the entry's id and the remover's start ms (clients, leader)
 ``fired``           zset    10 minutes  mid → ms of one-time tasks fired soon after they were stored (leader)
 ``history:<id>``    list    trimmed     the last fires: ``slot fired generation`` (leader)
@@ -35,6 +38,7 @@ Entry ids are numbers. A recurring entry's id is even, a one-time task's is odd:
 
 from dataclasses import dataclass
 
+CANCELLED_KEPT_MS = 7 * 24 * 3600 * 1000
 TOMBSTONE_MS = 7 * 24 * 3600 * 1000
 SKIPS_KEPT_MS = 30 * 24 * 3600 * 1000
 FIRED_KEPT_MS = 10 * 60 * 1000
@@ -75,6 +79,18 @@ class Keys:
     @property
     def held(self) -> str:
         return f"{self.tag}:held"
+
+    @property
+    def by_task(self) -> str:
+        return f"{self.tag}:by-task"
+
+    @property
+    def cancelled(self) -> str:
+        return f"{self.tag}:cancelled"
+
+    @property
+    def seen(self) -> str:
+        return f"{self.tag}:seen"
 
     @property
     def fired(self) -> str:

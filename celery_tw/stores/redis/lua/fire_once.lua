@@ -1,11 +1,11 @@
 -- FIRE ONCE: hand one-time tasks to the broker and take them off the timetable, in one step.
--- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks  6 held; then the entries; then the queue keys that the caller knows
+-- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks  6 held  7 by-task; then the entries; then the queue keys that the caller knows
 -- ARGV  1 epoch  2 lease ms  3 number of entries  4 fingerprint of the broker  5 fired kept ms  6 skips kept ms; then per entry: id, due ms
 -- reply {now ms, status per entry}: 'fired' | 'late' (past its last moment: skipped, recorded) | 'moved' | 'gone' | 'early'
 --       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed' | 'newer' (schema) | 'refused <why>'
--- A record is eight lines of text and then the message: version, mid, stored ms, last moment ms or '', name, fingerprint, queue key,
--- extra JSON, message. Invariant: a task leaves the timetable only together with its message, or with the record of its skip.
-local leader, due, names, fired_key, skips, held = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- A record is nine lines of text and then the message: version, mid, stored ms, last moment ms or '', name, fingerprint, queue key,
+-- task id or '', extra JSON, message. Invariant: a task leaves the timetable only together with its message, or with the record of its skip.
+local leader, due, names, fired_key, skips, held, by_task = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, lease, entries, fingerprint, fired_kept, skips_kept =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
@@ -17,14 +17,14 @@ local now_text = string.format('%.0f', now)
 local ids, keys, pushes, kinds = {}, {}, {}, {}
 for i = 1, entries do
   ids[i] = ARGV[5 + 2 * i]
-  keys[i] = KEYS[6 + i]
+  keys[i] = KEYS[7 + i]
 end
-for i = 7 + entries, #KEYS do pushes[KEYS[i]] = {} end
+for i = 8 + entries, #KEYS do pushes[KEYS[i]] = {} end
 local scores = redis.call('ZMSCORE', due, unpack(ids))
 local records = redis.call('MGET', unpack(keys))
 
--- The captures are schema, mid, stored ms, last moment, name, fingerprint, queue key, and where the message begins.
-local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n[^\n]*\n()'
+-- The captures are schema, mid, stored ms, last moment, name, fingerprint, queue key, task id, and where the message begins.
+local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n[^\n]*\n()'
 
 local function refusal(queue)
   if kinds[queue] == nil then kinds[queue] = redis.call('TYPE', queue).ok end
@@ -32,15 +32,19 @@ local function refusal(queue)
     'refused the queue key ' .. queue .. ' holds a ' .. kinds[queue] .. ', not a list'
 end
 
-local statuses, gone_ids, gone_keys, gone_names, fresh = {now_text}, {}, {}, {}, {}
-local function take(i, name)
+local statuses, gone_ids, gone_keys, gone_names, fresh, tasks, task_of = {now_text}, {}, {}, {}, {}, {}, {}
+local function take(i, name, task)
   gone_ids[#gone_ids + 1] = ids[i]
   gone_keys[#gone_keys + 1] = keys[i]
   if name ~= '' then gone_names[#gone_names + 1] = name end
+  if task ~= '' then
+    tasks[#tasks + 1] = task
+    task_of[#tasks] = ids[i]
+  end
 end
 
-local function skip(i, name)
-  take(i, name)
+local function skip(i, name, task)
+  take(i, name, task)
   local range = string.format('{"id":%s,"name":%s,"from_ms":%s,"to_ms":%s,"count":1,"reason":"misfire:skip"}',
     ids[i], cjson.encode(name), scores[i], scores[i])
   redis.pcall('ZADD', skips, now_text, range)
@@ -53,22 +57,39 @@ local function decide(i)
   if score ~= ARGV[6 + 2 * i] then return 'moved' end
   if tonumber(score) > now then return 'early' end
   if not record then return 'malformed' end
-  local schema, mid, stored, last, name, made_for, queue, message_at = string.match(record, HEAD)
+  local schema, mid, stored, last, name, made_for, queue, task, message_at = string.match(record, HEAD)
   if not schema then return 'malformed' end
   if schema ~= '1' then return 'newer' end
-  if last ~= '' and tonumber(last) < now then return skip(i, name) end
+  if last ~= '' and tonumber(last) < now then return skip(i, name, task) end
   if made_for ~= fingerprint then return 'foreign' end
   local waiting = pushes[queue]
   if not waiting then return 'undeclared ' .. queue end
   local why = refusal(queue)
   if why then return why end
-  take(i, name)
+  take(i, name, task)
   waiting[#waiting + 1] = string.sub(record, message_at)
   if tonumber(stored) > now - fired_kept then
     fresh[#fresh + 1] = now_text
     fresh[#fresh + 1] = mid
   end
   return 'fired'
+end
+
+-- Several one-time tasks may wait under one task id (a retry keeps it): the others stay listed.
+local function strike_out()
+  local listed, alone = redis.call('HMGET', by_task, unpack(tasks)), {}
+  for i, task in ipairs(tasks) do
+    if listed[i] == task_of[i] then
+      alone[#alone + 1] = task
+    else
+      local left = {}
+      for id in string.gmatch(redis.call('HGET', by_task, task) or '', '%d+') do
+        if id ~= task_of[i] then left[#left + 1] = id end
+      end
+      if #left > 0 then redis.call('HSET', by_task, task, table.concat(left, ' ')) else alone[#alone + 1] = task end
+    end
+  end
+  if #alone > 0 then redis.call('HDEL', by_task, unpack(alone)) end
 end
 
 for i = 1, entries do statuses[i + 1] = decide(i) end
@@ -81,6 +102,7 @@ redis.call('ZREM', due, unpack(gone_ids))
 redis.call('DEL', unpack(gone_keys))
 redis.pcall('HDEL', held, unpack(gone_ids))
 if #gone_names > 0 then redis.pcall('HDEL', names, unpack(gone_names)) end
+if #tasks > 0 then strike_out() end
 if #fresh > 0 then redis.pcall('ZADD', fired_key, unpack(fresh)) end
 redis.pcall('ZREMRANGEBYSCORE', fired_key, '-inf', string.format('%.0f', now - fired_kept))
 redis.pcall('ZREMRANGEBYSCORE', skips, '-inf', string.format('%.0f', now - skips_kept))
