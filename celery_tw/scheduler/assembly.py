@@ -11,8 +11,11 @@ from celery_tw.scheduler.engine import Engine
 from celery_tw.scheduler.entries import Entries
 from celery_tw.scheduler.gauges import Gauges
 from celery_tw.scheduler.horizon import Horizon
+from celery_tw.scheduler.one_time import OneTimeTasks
 from celery_tw.scheduler.ports import Installer, Workshop
-from celery_tw.scheduler.upcoming import Upcoming
+from celery_tw.scheduler.recurring import RecurringEntries
+from celery_tw.scheduler.refusals import Refusals
+from celery_tw.scheduler.upcoming import LOOK_AHEAD_MS, Upcoming
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.keys import Keys
@@ -37,25 +40,50 @@ def assemble(
     entries = Entries(timetable, workshop)
     horizon = Horizon(dispatching, levels=settings.wheel_levels, capacity=settings.wheel_capacity)
     fire_ids = FireIds(namespace)
-    dispatch = Dispatch(
+    refusals = Refusals(dispatching=dispatching, upcoming=upcoming, gauges=gauges)
+
+    def hold(entry_id: int, due_ms: int) -> None:
+        """Keep an entry in hand when it is due soon, in the wheel when later."""
+        if due_ms <= gauges.now_ms + LOOK_AHEAD_MS:
+            upcoming.add(entry_id, due_ms)
+        else:
+            horizon.hear(entry_id, due_ms)
+
+    one_time = OneTimeTasks(
+        dispatching=dispatching,
+        timetable=timetable,
+        upcoming=upcoming,
+        workshop=workshop,
+        refusals=refusals,
+        gauges=gauges,
+        hold=hold,
+        on_newer=elector.ask_to_stand_down,
+    )
+    recurring = RecurringEntries(
         dispatching=dispatching,
         timetable=timetable,
         entries=entries,
-        horizon=horizon,
         upcoming=upcoming,
-        workshop=workshop,
         fire_ids=fire_ids,
+        refusals=refusals,
         gauges=gauges,
-        on_newer=elector.ask_to_stand_down,
+        hold=hold,
     )
-    entries.on_unreadable, entries.on_unable, entries.on_newer = dispatch.quarantine, dispatch.unable, elector.ask_to_stand_down
-    horizon.on_bad_member = dispatch.quarantine_member
+    entries.on_unreadable, entries.on_unable, entries.on_newer = refusals.quarantine, refusals.unable, elector.ask_to_stand_down
+    horizon.on_bad_member = refusals.quarantine_member
     return Engine(
         elector=elector,
         horizon=horizon,
         upcoming=upcoming,
         entries=entries,
-        dispatch=dispatch,
+        dispatch=Dispatch(
+            upcoming=upcoming,
+            entries=entries,
+            one_time=one_time,
+            recurring=recurring,
+            refusals=refusals,
+            line=dispatching.line,
+        ),
         backlogs=Backlogs(
             dispatching=dispatching,
             entries=entries,

@@ -100,7 +100,8 @@ class Engine:
     def _take_office(self, epoch: int) -> None:
         self._install()
         self.missed_news = True
-        self.dispatch.epoch = self._epoch = epoch
+        self.dispatch.take_office(epoch)
+        self._epoch = epoch
 
     def _install(self) -> None:
         """Bring the settings in; when Redis refuses them, what is stored goes on and they are tried again later."""

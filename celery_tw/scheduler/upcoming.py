@@ -5,6 +5,9 @@ from heapq import heappop, heappush
 LOOK_AHEAD_MS = 3000
 """How long before they are due entries are taken in hand."""
 
+EARLY_WAIT_MS = 1
+"""How long an entry waits for which Redis's own time had not come yet."""
+
 
 class Upcoming:
     """A heap of (wake ms, due ms, id). *Wake* is when to act; *due* is what the timetable says, and what FIRE compares."""

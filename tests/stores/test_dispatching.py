@@ -35,7 +35,7 @@ def test_a_slot_is_fired_and_decided_in_one_step(
 ) -> None:
     timetable.put([recurring(2)])
 
-    now_ms, statuses = dispatching.fire(epoch, [write()])
+    now_ms, statuses = dispatching.fire(epoch, [write()]).statuses()
 
     assert statuses == ["fired"]
     assert redis_client.lrange("celery", 0, -1) == [b"message"]
@@ -47,10 +47,10 @@ def test_a_slot_is_fired_and_decided_in_one_step(
 
 def test_the_same_slot_is_never_fired_twice(timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int) -> None:
     timetable.put([recurring(2)])
-    dispatching.fire(epoch, [write()])
+    dispatching.fire(epoch, [write()]).statuses()
 
-    assert dispatching.fire(epoch, [write()])[1] == ["moved"]
-    assert dispatching.fire(epoch, [write(due_ms=3000)])[1] == ["moved"]
+    assert dispatching.fire(epoch, [write()]).statuses()[1] == ["moved"]
+    assert dispatching.fire(epoch, [write(due_ms=3000)]).statuses()[1] == ["moved"]
     assert redis_client.llen("celery") == 1
 
 
@@ -62,9 +62,9 @@ def test_a_stale_leader_cannot_fire(timetable: Timetable, dispatching: Dispatchi
     election.acquire("new", lease_ms=60_000)
 
     with pytest.raises(StaleEpoch):
-        dispatching.fire(old.epoch, [write()])
+        dispatching.fire(old.epoch, [write()]).statuses()
     with pytest.raises(StaleEpoch):
-        dispatching.fire_once(old.epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"])
+        dispatching.fire_once(old.epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()
     with pytest.raises(StaleEpoch):
         dispatching.quarantine(old.epoch, "2", "bad")
 
@@ -76,15 +76,15 @@ def test_no_slot_is_fired_before_its_time(timetable: Timetable, dispatching: Dis
     timetable.put([recurring(2, due_ms=due_ms)])
     timetable.put_one_time([one_time(3, due_ms=due_ms)])
 
-    assert dispatching.fire(epoch, [write(due_ms=due_ms, slot_ms=due_ms)])[1] == ["early"]
-    assert dispatching.fire_once(epoch, [(due_ms, 3)], fingerprint="f", queue_keys=[b"celery"])[1] == ["early"]
+    assert dispatching.fire(epoch, [write(due_ms=due_ms, slot_ms=due_ms)]).statuses()[1] == ["early"]
+    assert dispatching.fire_once(epoch, [(due_ms, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()[1] == ["early"]
 
 
 def test_a_changed_entry_is_not_fired_as_it_was(timetable: Timetable, dispatching: Dispatching, epoch: int) -> None:
     timetable.put([recurring(2)])
     timetable.put([recurring(2, version=1, definition=b'{"v":1}')])
 
-    assert dispatching.fire(epoch, [write()])[1] == ["moved"]
+    assert dispatching.fire(epoch, [write()]).statuses()[1] == ["moved"]
 
 
 def test_a_queue_key_of_another_type_harms_only_its_own_entry(
@@ -94,8 +94,8 @@ def test_a_queue_key_of_another_type_harms_only_its_own_entry(
     timetable.put([recurring(2), recurring(4, name="tock")])
     timetable.put_one_time([one_time(3, queue="wrong"), one_time(5, name="b", mid="m2")])
 
-    _, statuses = dispatching.fire(epoch, [write(2, commands=[Command("lpush", b"wrong", b"x")]), write(4)])
-    _, once = dispatching.fire_once(epoch, [(2000, 3), (2000, 5)], fingerprint="f", queue_keys=[b"celery", b"wrong"])
+    _, statuses = dispatching.fire(epoch, [write(2, commands=[Command("lpush", b"wrong", b"x")]), write(4)]).statuses()
+    _, once = dispatching.fire_once(epoch, [(2000, 3), (2000, 5)], fingerprint="f", queue_keys=[b"celery", b"wrong"]).statuses()
 
     assert statuses == ["refused the queue key wrong holds a string, not a list", "fired"]
     assert once == ["refused the queue key wrong holds a string, not a list", "fired"]
@@ -110,7 +110,7 @@ def test_all_messages_of_a_canvas_go_out_or_none(
     torn = [TO_CELERY, Command("lpush", b"wrong", b"x")]
     whole = [TO_CELERY, Command("lpush", b"other", b"y"), Command("pexpire", b"other", b"60000")]
 
-    _, statuses = dispatching.fire(epoch, [write(2, commands=torn), write(4, commands=whole)])
+    _, statuses = dispatching.fire(epoch, [write(2, commands=torn), write(4, commands=whole)]).statuses()
 
     assert [status.partition(" ")[0] for status in statuses] == ["refused", "fired"]
     assert redis_client.llen("celery") == redis_client.llen("other") == 1
@@ -122,8 +122,8 @@ def test_firing_goes_on_when_memory_is_full(timetable: Timetable, dispatching: D
     timetable.put_one_time([one_time(3)])
     redis_client.config_set("maxmemory", 1)
     try:
-        assert dispatching.fire(epoch, [write()])[1] == ["fired"]
-        assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"])[1] == ["fired"]
+        assert dispatching.fire(epoch, [write()]).statuses()[1] == ["fired"]
+        assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()[1] == ["fired"]
     finally:
         redis_client.config_set("maxmemory", 0)
 
@@ -135,7 +135,7 @@ def test_missed_slots_are_recorded_with_the_fire_that_decides_them(timetable: Ti
     skipped = SkippedRange(from_ms=2000, to_ms=4000, count=3, reason="misfire:latest")
     missed = MissedRange(from_ms=2000, to_ms=4000, next_ms=2000, left=3, rate=10.0)
 
-    dispatching.fire(epoch, [write(slot_ms=5000, next_due_ms=6000, skipped=skipped, backlog=missed)])
+    dispatching.fire(epoch, [write(slot_ms=5000, next_due_ms=6000, skipped=skipped, backlog=missed)]).statuses()
 
     assert [decode_skip(raw) for raw in timetable.history(2, 10)[1]] == [skipped]
     backlog = dispatching.read_backlog("2:5000")
@@ -146,9 +146,9 @@ def test_missed_slots_are_recorded_with_the_fire_that_decides_them(timetable: Ti
 
 def test_a_decision_without_a_fire_moves_the_mark_only(timetable: Timetable, dispatching: Dispatching, epoch: int) -> None:
     timetable.put([recurring(2)])
-    dispatching.fire(epoch, [write()])
+    dispatching.fire(epoch, [write()]).statuses()
 
-    dispatching.fire(epoch, [write(due_ms=3000, slot_ms=5000, next_due_ms=None, commands=[])])
+    dispatching.fire(epoch, [write(due_ms=3000, slot_ms=5000, next_due_ms=None, commands=[])]).statuses()
 
     (stored,) = timetable.read([2])
     assert stored is not None
@@ -195,12 +195,12 @@ def test_a_fired_one_time_task_leaves_no_trace_but_its_marker(
     again = type(fresh)(name=fresh.name, entry_id=3, mid=fresh.mid, due_ms=fresh.due_ms, record=record)
     timetable.put_one_time([again])
 
-    assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"])[1] == ["fired"]
+    assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()[1] == ["fired"]
 
     assert redis_client.lrange("celery", 0, -1) == [b"{}"]
     assert not redis_client.exists(keys.entry(3), keys.names, keys.due)
     assert timetable.put_one_time([again])[1] == ["fired"]
-    assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"])[1] == ["gone"]
+    assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()[1] == ["gone"]
 
 
 def test_one_time_tasks_are_refused_by_name_of_their_trouble(
@@ -211,8 +211,13 @@ def test_one_time_tasks_are_refused_by_name_of_their_trouble(
 
     pairs = [(2000, 1), (2000, 3), (2000, 5), (2000, 7)]
 
-    assert dispatching.fire_once(epoch, pairs, fingerprint="f", queue_keys=[])[1] == ["undeclared celery", "moved", "malformed", "gone"]
-    assert dispatching.fire_once(epoch, pairs[:1], fingerprint="g", queue_keys=[])[1] == ["foreign"]
+    assert dispatching.fire_once(epoch, pairs, fingerprint="f", queue_keys=[]).statuses()[1] == [
+        "undeclared celery",
+        "moved",
+        "malformed",
+        "gone",
+    ]
+    assert dispatching.fire_once(epoch, pairs[:1], fingerprint="g", queue_keys=[]).statuses()[1] == ["foreign"]
 
 
 def test_a_one_time_task_past_its_last_moment_is_skipped_and_recorded(
@@ -222,7 +227,7 @@ def test_a_one_time_task_past_its_last_moment_is_skipped_and_recorded(
     record = late.record.replace(b"\n1\n\n", b"\n1\n2500\n", 1)
     timetable.put_one_time([type(late)(name="later", entry_id=3, mid="m1", due_ms=2000, record=record)])
 
-    assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"])[1] == ["late"]
+    assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()[1] == ["late"]
 
     assert redis_client.llen("celery") == 0
     (skip,) = timetable.history(0, 10)[1]

@@ -9,6 +9,7 @@ from celery_tw.core.misfire import MissedRange, SkippedRange
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
 from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, Keys
+from celery_tw.stores.redis.line import Call, Line
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 
 
@@ -43,8 +44,19 @@ class Backlog:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A batch handed to Redis, not yet answered."""
+
+    call: Call
+
+    def statuses(self) -> tuple[int, list[str]]:
+        """Return Redis time and a status for each entry of the batch."""
+        return _statuses(self.call.reply())
+
+
 @dataclass(slots=True)
-class _Call:
+class _Arguments:
     """Keys and arguments of one script call; queue keys come last and are counted from *first_queue*."""
 
     keys: list[str | bytes]
@@ -66,6 +78,7 @@ class Dispatching:
         self.keys = keys
         self.lease_ms = lease_ms
         self.history_size = history_size
+        self.line = Line(client)
 
     def page(self, *, cursor_ms: int, cursor_member: str, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to *limit* pairs of due ms and member after the cursor and not after *until_ms*."""
@@ -77,16 +90,16 @@ class Dispatching:
         due, open_backlogs = script("poll").run(self.client, [self.keys.due, self.keys.backlogs], [now_ms, limit, backlogs])
         return _pairs(due), open_backlogs
 
-    def fire(self, epoch: int, writes: Sequence[SlotWrite]) -> tuple[int, list[str]]:
-        """Carry out decided slots; return Redis time and a status each: fired, moved, early or refused with the reason."""
+    def fire(self, epoch: int, writes: Sequence[SlotWrite]) -> Firing:
+        """Carry out decided slots; the status of each will be fired, moved, early or refused with the reason."""
         shard = self.keys
-        call = _Call([shard.leader, shard.due, shard.backlogs, shard.names], [])
+        call = _Arguments([shard.leader, shard.due, shard.backlogs, shard.names], [])
         for write in writes:
             self._add_write(call, write)
         head: list[Argument] = [epoch, self.lease_ms, self.history_size, len(writes), len(call.keys) + 1, SKIPS_KEPT_MS]
-        return _statuses(script("fire").run(self.client, [*call.keys, *call.queues], head + call.args))
+        return Firing(self.line.send("fire", [*call.keys, *call.queues], head + call.args))
 
-    def _add_write(self, call: _Call, write: SlotWrite) -> None:
+    def _add_write(self, call: _Arguments, write: SlotWrite) -> None:
         shard, entry_id = self.keys, write.entry_id
         call.keys += (shard.entry(entry_id), shard.history(entry_id))
         next_due: Argument = "" if write.next_due_ms is None else write.next_due_ms
@@ -104,18 +117,24 @@ class Dispatching:
             call.args += (member, missed.from_ms, missed.to_ms, missed.next_ms, missed.left, repr(missed.rate))
         call.add_commands(write.commands)
 
-    def fire_once(
-        self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]
-    ) -> tuple[int, list[str]]:
-        """Fire one-time tasks, given as due ms and id; return Redis time and a status each, as ``fire_once.lua`` names them."""
+    def fire_once(self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]) -> Firing:
+        """Fire one-time tasks, given as due ms and id; the status of each will be as ``fire_once.lua`` names them."""
         shard = self.keys
-        keys: list[str | bytes] = [shard.leader, shard.due, shard.names, shard.fired, shard.skips(ONE_TIME_SKIPS), shard.held, shard.by_task]
+        keys: list[str | bytes] = [
+            shard.leader,
+            shard.due,
+            shard.names,
+            shard.fired,
+            shard.skips(ONE_TIME_SKIPS),
+            shard.held,
+            shard.by_task,
+        ]
         args: list[Argument] = [epoch, self.lease_ms, len(pairs), fingerprint, FIRED_KEPT_MS, SKIPS_KEPT_MS]
         for due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))
             args += (entry_id, due_ms)
         keys += queue_keys
-        return _statuses(script("fire_once").run(self.client, keys, args))
+        return Firing(self.line.send("fire_once", keys, args))
 
     def read_backlog(self, member: str) -> Backlog | None:
         """Return an open backlog, or None when it is gone; raises `MalformedRecord`."""
@@ -151,7 +170,7 @@ class Dispatching:
     ) -> str:
         """Fire the next slots of a backlog, or close it with *skipped*; return fired, moved, removed or refused with the reason."""
         shard, member = self.keys, backlog.member
-        call = _Call(
+        call = _Arguments(
             [
                 shard.leader,
                 shard.backlogs,
