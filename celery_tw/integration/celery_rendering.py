@@ -17,6 +17,7 @@ from celery_tw.integration.collecting import collect
 class CeleryRendering:
     """Renders each fire of one entry through Celery; *reason* says why this way. *static* is the live entry, if its arguments are lazy."""
 
+    timeless = False
     path = "celery"
 
     def __init__(self, app: Any, signature: Mapping[str, Any], *, reason: str, static: Any = None) -> None:

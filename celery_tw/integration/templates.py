@@ -60,6 +60,7 @@ class TemplateRendering:
     own: tuple[bytes, bytes, bytes, bytes]
     take_tag: Callable[[], bytes]
 
+    timeless = True
     path = "template"
     reason = "plain"
 

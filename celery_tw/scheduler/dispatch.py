@@ -57,6 +57,10 @@ class Dispatch:
         """Fire under the term of *epoch* from now on."""
         self.one_time.epoch = self.recurring.epoch = self.refusals.epoch = epoch
 
+    def prepare(self, entry_ids: Sequence[int]) -> None:
+        """Do ahead what can be done ahead for recurring entries that are due soon."""
+        self.recurring.prepare(entry_ids)
+
     def fire_due(self, now_ms: int) -> int:
         """Fire up to `BATCHES_A_STEP` batches of what is due at *now_ms*; return how many entries they held."""
         under_way: deque[Flight] = deque()

@@ -160,7 +160,7 @@ class Engine:
         taken = self.horizon.take(now_ms + LOOK_AHEAD_MS, limit=TAKE)
         for due_ms, entry_id in taken:
             self.upcoming.add(entry_id, due_ms)
-        self.entries.load(entry_id for _, entry_id in taken if not is_one_time(entry_id))
+        self.dispatch.prepare([entry_id for _, entry_id in taken if not is_one_time(entry_id)])
         wheel_ms = self.horizon.next_ms()
         return wheel_ms is None or wheel_ms > now_ms + LOOK_AHEAD_MS
 

@@ -11,13 +11,29 @@ from dataclasses import dataclass
 from celery_tw.core.definition import Definition
 from celery_tw.core.recurrence import Recurrence
 from celery_tw.errors import MalformedRecord, NewerSchema, StaleEpoch, StoreUnavailable
+from celery_tw.scheduler.decision import Decision
 from celery_tw.scheduler.ports import Rendering, Workshop
 from celery_tw.stores.redis.codec import decode_definition
+from celery_tw.stores.redis.dispatching import SlotWrite
 from celery_tw.stores.redis.timetable import Stored, Timetable
 
 logger = logging.getLogger(__name__)
 
 KEPT = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What was decided ahead for an entry due at *due_ms*. It holds until *until_ms*: from then on the slot counts as missed."""
+
+    due_ms: int
+    until_ms: int
+    decision: Decision
+    write: SlotWrite
+
+    def serves(self, due_ms: int | None, now_ms: int) -> bool:
+        """Return whether deciding at *now_ms*, for an entry due at *due_ms*, would lead to the same."""
+        return due_ms == self.due_ms <= now_ms <= self.until_ms
 
 
 @dataclass(slots=True)
@@ -32,6 +48,7 @@ class Known:
     mark_ms: int
     count: int
     due_ms: int | None
+    ready: Ready | None = None
 
 
 class Entries:

@@ -9,7 +9,9 @@ from celery_tw.core.recurrence import Recurrence
 
 
 class Rendering(Protocol):
-    """An entry's message, ready but for the slot."""
+    """An entry's message, ready but for the slot. *timeless* tells that it does not matter when it is rendered."""
+
+    timeless: bool
 
     def commands(self, fire: Fire) -> list[Command]: ...
 

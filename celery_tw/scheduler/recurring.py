@@ -1,7 +1,11 @@
-"""Recurring entries: batches decided here, in Python, and carried out by FIRE in one script."""
+"""Recurring entries: batches decided here, in Python, and carried out by FIRE in one script.
+
+Most slots are decided and rendered before they are due, when the entry is taken in hand: then only the call is left to do in time. Such a
+decision holds for as long as a later one would be the same (`Ready.serves`).
+"""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from celery_tw.core.command import Command, Fire
@@ -9,7 +13,7 @@ from celery_tw.core.identity import FireIds
 from celery_tw.errors import CeleryTWError, StaleEpoch, StoreRefused, StoreUnavailable
 from celery_tw.events import slots_skipped
 from celery_tw.scheduler.decision import Decision, decide, first_due_ms
-from celery_tw.scheduler.entries import Entries, Known
+from celery_tw.scheduler.entries import Entries, Known, Ready
 from celery_tw.scheduler.gauges import Gauges
 from celery_tw.scheduler.refusals import Refusals
 from celery_tw.scheduler.upcoming import EARLY_WAIT_MS, Upcoming
@@ -17,6 +21,9 @@ from celery_tw.stores.redis.dispatching import Dispatching, Firing, SlotWrite
 from celery_tw.stores.redis.timetable import Timetable
 
 logger = logging.getLogger(__name__)
+
+READY_KEPT = 50_000
+"""With more entries than this in hand, messages are made when they are due: a message takes one or two kilobytes."""
 
 Chosen = tuple[Known, Decision, SlotWrite]
 
@@ -55,6 +62,27 @@ class RecurringEntries:
         self.hold = hold
         self.epoch = 0
 
+    def prepare(self, entry_ids: Iterable[int]) -> None:
+        """Read *entry_ids*, and decide ahead what each does when it is due, as far as that can be known."""
+        entry_ids = list(entry_ids)
+        self.entries.load(entry_ids)
+        for entry_id in entry_ids:
+            known = self.entries.get(entry_id)
+            if known is not None and known.due_ms is not None and known.rendering.timeless and len(self.upcoming) < READY_KEPT:
+                known.ready = self._ready(known, known.due_ms)
+
+    def _ready(self, known: Known, due_ms: int) -> Ready | None:
+        """Return what to do when *known* is due, unless that depends on the moment."""
+        try:
+            decision = self._decision(known, due_ms)
+            if decision.fire_ms is None or decision.skipped is not None or decision.backlog is not None:
+                return None
+            write = self._write(known, decision, self._commands(known, decision))
+        except CeleryTWError:  # it will be met again, and reported, when the entry is due
+            return None
+        until_ms = decision.fire_ms + known.definition.tolerance_ms + known.definition.jitter_ms
+        return Ready(due_ms, until_ms, decision, write)
+
     def send(self, batch: Sequence[tuple[int, int]], now_ms: int) -> RecurringFlight:
         """Decide each entry of *batch*, pairs of due ms and id, and hand the decisions to Redis."""
         self.entries.load(entry_id for _, entry_id in batch)
@@ -90,14 +118,10 @@ class RecurringEntries:
         if known.due_ms > max(due_ms, now_ms):
             self.upcoming.add(entry_id, known.due_ms)
             return None
-        decision = decide(
-            known.definition,
-            known.recurrence,
-            entry_id=entry_id,
-            mark_ms=known.mark_ms,
-            count=known.count,
-            now_ms=now_ms,
-        )
+        ready, known.ready = known.ready, None
+        if ready is not None and ready.serves(known.due_ms, now_ms):
+            return known, ready.decision, ready.write
+        decision = self._decision(known, now_ms)
         if decision.mark_ms > now_ms or decision.mark_ms <= known.mark_ms:
             self._mend_due(known)
             return None
@@ -109,6 +133,16 @@ class RecurringEntries:
             self._keep_back(known, known.due_ms, decision.mark_ms, str(error))
             return None
         return known, decision, self._write(known, decision, commands)
+
+    def _decision(self, known: Known, now_ms: int) -> Decision:
+        return decide(
+            known.definition,
+            known.recurrence,
+            entry_id=known.entry_id,
+            mark_ms=known.mark_ms,
+            count=known.count,
+            now_ms=now_ms,
+        )
 
     def _commands(self, known: Known, decision: Decision) -> list[Command]:
         if decision.fire_ms is None:

@@ -30,6 +30,7 @@ class Message:
     """A message that says its entry and slot."""
 
     queue: bytes = b"queue"
+    timeless: bool = True
 
     def commands(self, fire: Fire) -> list[Command]:
         return [Command("lpush", self.queue, f"{fire.entry_name} {fire.slot_ms} {fire.fire_id}".encode())]
