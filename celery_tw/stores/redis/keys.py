@@ -14,6 +14,7 @@ key                 type    life        holds (written by)
 ``held``            hash    until freed one-time entry id → due ms while paused (clients)
 ``by-task``         hash    until fired task id → ids of the one-time tasks that wait under it, with a blank between (clients, leader)
 ``cancelled``       zset    7 days      task id → ms of its last cancellation (clients, workers)
+``answer:<nonce>``  string  1 minute    what a cancellation answered, should the call be repeated (clients, workers)
 ``seen``            string  for ever    when a leader last renewed its lease, in Redis ms (leader)
 ``tomb:<name>``     string  7 days      what a removal leaves: the entry's id and the remover's start ms (clients, leader)
 ``fired``           zset    10 minutes  mid → ms of one-time tasks fired soon after they were stored (leader)
@@ -39,6 +40,7 @@ Entry ids are numbers. A recurring entry's id is even, a one-time task's is odd:
 from dataclasses import dataclass
 
 CANCELLED_KEPT_MS = 7 * 24 * 3600 * 1000
+ANSWER_KEPT_MS = 60 * 1000
 TOMBSTONE_MS = 7 * 24 * 3600 * 1000
 SKIPS_KEPT_MS = 30 * 24 * 3600 * 1000
 FIRED_KEPT_MS = 10 * 60 * 1000
@@ -148,6 +150,9 @@ class Keys:
 
     def skips(self, entry_id: int) -> str:
         return f"{self.tag}:skips:{entry_id}"
+
+    def answer(self, nonce: str) -> str:
+        return f"{self.tag}:answer:{nonce}"
 
     def tombstone(self, name: str) -> str:
         return f"{self.tag}:tomb:{name}"
