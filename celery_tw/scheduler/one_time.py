@@ -9,7 +9,8 @@ from celery_tw.scheduler.gauges import Gauges
 from celery_tw.scheduler.ports import Workshop
 from celery_tw.scheduler.refusals import REFUSED_WAIT_MS, Refusals
 from celery_tw.scheduler.upcoming import EARLY_WAIT_MS, Upcoming
-from celery_tw.stores.redis.dispatching import Dispatching, Firing
+from celery_tw.stores.redis.dispatching import Dispatching
+from celery_tw.stores.redis.line import Call
 from celery_tw.stores.redis.timetable import Timetable
 
 
@@ -18,7 +19,7 @@ class OneTimeFlight:
     """A batch of pairs of due ms and id, and the call that fires them."""
 
     batch: Sequence[tuple[int, int]]
-    firing: Firing
+    firing: Call
 
 
 class OneTimeTasks:

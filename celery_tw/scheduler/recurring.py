@@ -17,7 +17,8 @@ from celery_tw.scheduler.entries import Entries, Known, Ready
 from celery_tw.scheduler.gauges import Gauges
 from celery_tw.scheduler.refusals import Refusals
 from celery_tw.scheduler.upcoming import EARLY_WAIT_MS, Upcoming
-from celery_tw.stores.redis.dispatching import Dispatching, Firing, SlotWrite
+from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
+from celery_tw.stores.redis.line import Call
 from celery_tw.stores.redis.timetable import Timetable
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class RecurringFlight:
 
     batch: Sequence[tuple[int, int]]
     chosen: Sequence[Chosen]
-    firing: Firing | None
+    firing: Call | None
 
 
 class RecurringEntries:
@@ -94,10 +95,10 @@ class RecurringEntries:
         if flight.firing is not None:
             self._settle_all(flight.chosen, flight.firing)
 
-    def _fire(self, chosen: Sequence[Chosen]) -> Firing:
+    def _fire(self, chosen: Sequence[Chosen]) -> Call:
         return self.dispatching.fire(self.epoch, [write for _, _, write in chosen])
 
-    def _settle_all(self, chosen: Sequence[Chosen], firing: Firing) -> None:
+    def _settle_all(self, chosen: Sequence[Chosen], firing: Call) -> None:
         """Act on the answers; what Redis refuses as a whole is halved until it is known which entry that is about."""
         try:
             now_ms, statuses = firing.statuses()

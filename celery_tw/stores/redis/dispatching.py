@@ -9,7 +9,7 @@ from celery_tw.core.misfire import MissedRange, SkippedRange
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
 from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, Keys
-from celery_tw.stores.redis.line import Call, Line
+from celery_tw.stores.redis.line import Call, Line, statuses
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 
 
@@ -42,17 +42,6 @@ class Backlog:
     left: int
     rate: float | None
     generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Firing:
-    """A batch handed to Redis, not yet answered."""
-
-    call: Call
-
-    def statuses(self) -> tuple[int, list[str]]:
-        """Return Redis time and a status for each entry of the batch."""
-        return _statuses(self.call.reply())
 
 
 @dataclass(slots=True)
@@ -90,14 +79,14 @@ class Dispatching:
         due, open_backlogs = script("poll").run(self.client, [self.keys.due, self.keys.backlogs], [now_ms, limit, backlogs])
         return _pairs(due), open_backlogs
 
-    def fire(self, epoch: int, writes: Sequence[SlotWrite]) -> Firing:
+    def fire(self, epoch: int, writes: Sequence[SlotWrite]) -> Call:
         """Carry out decided slots; the status of each will be fired, moved, early or refused with the reason."""
         shard = self.keys
         call = _Arguments([shard.leader, shard.due, shard.backlogs, shard.names], [])
         for write in writes:
             self._add_write(call, write)
         head: list[Argument] = [epoch, self.lease_ms, self.history_size, len(writes), len(call.keys) + 1, SKIPS_KEPT_MS]
-        return Firing(self.line.send("fire", [*call.keys, *call.queues], head + call.args))
+        return self.line.send("fire", [*call.keys, *call.queues], head + call.args)
 
     def _add_write(self, call: _Arguments, write: SlotWrite) -> None:
         shard, entry_id = self.keys, write.entry_id
@@ -117,7 +106,7 @@ class Dispatching:
             call.args += (member, missed.from_ms, missed.to_ms, missed.next_ms, missed.left, repr(missed.rate))
         call.add_commands(write.commands)
 
-    def fire_once(self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]) -> Firing:
+    def fire_once(self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]) -> Call:
         """Fire one-time tasks, given as due ms and id; the status of each will be as ``fire_once.lua`` names them."""
         shard = self.keys
         keys: list[str | bytes] = [
@@ -134,7 +123,7 @@ class Dispatching:
             keys.append(shard.entry(entry_id))
             args += (entry_id, due_ms)
         keys += queue_keys
-        return Firing(self.line.send("fire_once", keys, args))
+        return self.line.send("fire_once", keys, args)
 
     def read_backlog(self, member: str) -> Backlog | None:
         """Return an open backlog, or None when it is gone; raises `MalformedRecord`."""
@@ -185,8 +174,8 @@ class Dispatching:
         call.args += ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)
         call.args += (SKIPS_KEPT_MS, len(slots_ms), *slots_ms)
         call.add_commands(commands)
-        _, statuses = _statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
-        return statuses[0]
+        _, (status,) = statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
+        return status
 
     def rerender(self, epoch: int, entry_id: int, *, old: bytes, new: bytes) -> bool:
         """Put *new* in the place of a one-time task's record *old*; return False when it has gone or changed."""
@@ -201,7 +190,3 @@ class Dispatching:
 
 def _pairs(flat: list[bytes]) -> list[tuple[int, bytes]]:
     return [(int(float(score)), member) for member, score in zip(flat[::2], flat[1::2], strict=True)]
-
-
-def _statuses(reply: list[bytes]) -> tuple[int, list[str]]:
-    return int(reply[0]), [status.decode() for status in reply[1:]]

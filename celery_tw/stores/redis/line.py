@@ -32,6 +32,15 @@ class Call:
             raise self.error
         return self.answer
 
+    def statuses(self) -> tuple[int, list[str]]:
+        """Return Redis time in ms and a status for each entry, as the scripts that take a batch answer."""
+        return statuses(self.reply())
+
+
+def statuses(reply: list[bytes]) -> tuple[int, list[str]]:
+    """Return Redis time in ms and a status for each entry of a batch."""
+    return int(reply[0]), [status.decode() for status in reply[1:]]
+
 
 class Line:
     """One connection of *client*'s pool, opened when first needed; for one thread. Replies are read in the order of the calls."""
@@ -73,6 +82,14 @@ class Line:
                 return self._own.connection.read_response()
             except redis.exceptions.NoScriptError:  # it proves that the script did not run
                 return script(call.name).run(self._client, call.keys, call.args)
+
+    def close(self) -> None:
+        """Give the connection back; calls still under way are given up with it."""
+        if self._under_way:
+            self.drop()
+        elif self._own is not None:
+            self._own.close()
+            self._own = None
 
     def drop(self) -> None:
         """Give up the calls under way, and the connection with them."""

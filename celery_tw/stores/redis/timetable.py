@@ -12,6 +12,7 @@ from celery_tw.core.misfire import SkippedRange
 from celery_tw.errors import MalformedRecord, NewerSchema
 from celery_tw.stores.redis.codec import SCHEMA, decode_definition, encode_skip, unpack_one_time
 from celery_tw.stores.redis.keys import NEWS_KEPT, SKIPS_KEPT_MS, TOMBSTONE_MS, Keys, is_one_time
+from celery_tw.stores.redis.line import Call, Line, statuses
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 
 CHUNK = 500
@@ -168,32 +169,46 @@ class Timetable:
 
     def put(self, writes: Sequence[RecurringWrite], *, process_start_ms: int | None = None) -> tuple[int, list[str]]:
         """Store at most `CHUNK` recurring entries; return Redis time and a status each: put, raced or older."""
+        return statuses(script("put").run(self.client, *self._put_arguments(writes, process_start_ms)))
+
+    def send_put(self, line: Line, writes: Sequence[RecurringWrite], *, process_start_ms: int | None = None) -> Call:
+        """Do as `put`, on *line*."""
+        return line.send("put", *self._put_arguments(writes, process_start_ms))
+
+    def _put_arguments(self, writes: Sequence[RecurringWrite], process_start_ms: int | None) -> tuple[list[str | bytes], list[Argument]]:
         keys: list[str | bytes] = [*self._writing_keys(), self.keys.schema, self.keys.bad]
         args: list[Argument] = [len(writes), SCHEMA, "" if process_start_ms is None else process_start_ms, NEWS_KEPT, SKIPS_KEPT_MS]
         for write in writes:
             shard, entry_id = self.keys, write.entry_id
-            keys += (shard.entry(entry_id), shard.tombstone(write.name), shard.skips(entry_id), shard.history(entry_id))
+            keys.append(shard.entry(entry_id))
+            args += (write.name, entry_id, write.definition, write.mark_ms, "" if write.due_ms is None else write.due_ms)
+            if write.version is None and process_start_ms is None:
+                args.append("new")
+                continue
+            keys += (shard.tombstone(write.name), shard.skips(entry_id), shard.history(entry_id))
             args += (
-                write.name,
-                write.entry_id,
                 "" if write.version is None else write.version,
-                write.definition,
                 "" if write.mark_expected_ms is None else write.mark_expected_ms,
-                write.mark_ms,
-                "" if write.due_ms is None else write.due_ms,
                 *_skip_arguments(write.skipped),
             )
-        return _statuses(script("put").run(self.client, keys, args))
+        return keys, args
 
     def put_one_time(self, writes: Sequence[OneTimeWrite]) -> tuple[int, list[str]]:
         """Store at most `CHUNK` one-time tasks; return Redis time and a status each: put, raced or fired."""
+        return statuses(script("put_once").run(self.client, *self._put_one_time_arguments(writes)))
+
+    def send_put_one_time(self, line: Line, writes: Sequence[OneTimeWrite]) -> Call:
+        """Do as `put_one_time`, on *line*."""
+        return line.send("put_once", *self._put_one_time_arguments(writes))
+
+    def _put_one_time_arguments(self, writes: Sequence[OneTimeWrite]) -> tuple[list[str | bytes], list[Argument]]:
         shard = self.keys
         keys: list[str | bytes] = [shard.due, shard.names, shard.fired, shard.news, shard.news_seq, shard.schema, shard.bad, shard.held]
         args: list[Argument] = [len(writes), SCHEMA, NEWS_KEPT]
         for write in writes:
             keys.append(shard.entry(write.entry_id))
             args += (write.entry_id, write.name, write.mid, write.due_ms, write.record)
-        return _statuses(script("put_once").run(self.client, keys, args))
+        return keys, args
 
     def change(
         self,
@@ -301,10 +316,6 @@ class Timetable:
 
 def _skip_arguments(skipped: SkippedRange | None) -> tuple[Argument, Argument]:
     return ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)
-
-
-def _statuses(reply: list[bytes]) -> tuple[int, list[str]]:
-    return int(reply[0]), [status.decode() for status in reply[1:]]
 
 
 def _raise_unless_wrong_type(replies: list[object]) -> None:
