@@ -1,22 +1,28 @@
 """Command: one thing a fire asks of the broker, in Redis's own words.
 
 A plain message is one ``lpush`` of its envelope onto its queue's list. A fanout exchange is a ``publish``; a queue that expires adds a
-``pexpire``. A canvas may ask for several of them: they belong together and are carried out in one script or not at all.
+``pexpire``. For a broker that is not the timetable's Redis a message is a ``claim``: its neutral envelope goes into the outbox. A canvas
+may ask for several of them: they belong together and are carried out in one script or not at all.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-Operation = Literal["lpush", "publish", "pexpire"]
+Operation = Literal["lpush", "publish", "pexpire", "claim"]
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An *operation* on a Redis *key*."""
+    """An *operation* on a Redis *key*; a claim's key only names the queue that the message is for."""
 
     operation: Operation
     key: bytes
     payload: bytes
+
+    @property
+    def carries_a_message(self) -> bool:
+        """Return whether the command by itself hands one message over, for one queue."""
+        return self.operation in ("lpush", "claim")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
-"""Broker: our own client of the Redis that is the app's broker.
+"""Broker: our own client of the Redis that holds the timetable, which is the app's broker unless ``tw_redis_url`` says otherwise.
 
-A fire claims a slot and enqueues its message in one script, so the timetable lives where the queues are: same server,
-same database. The client is built from what kombu derives from the app's settings (URL, TLS, socket, sentinels,
-lists, credentials), but is not kombu's: no key prefix, bytes as replies, sub-second time-outs, and no retries,
-because only the caller knows whether a script may be sent again. Building it connects to nothing.
+Where the queues are in that same database a fire claims a slot and enqueues its message in one script. With any other
+broker it claims into the outbox, and the message is published from there (``scheduler/outbox.py``). ``shares_redis`` tells which.
+
+The client is built from what kombu derives from the app's settings (URL, TLS, socket, sentinels, lists, credentials), but is not kombu's:
+no key prefix, bytes as replies, sub-second time-outs, and no retries, because only the caller knows whether a script may be sent
+again. Building it connects to nothing.
 """
 
 import json
@@ -21,35 +23,60 @@ from redis.retry import Retry
 
 from celery_tw.integration.failover import FailoverPool
 from celery_tw.integration.silent_channel import silent_channel
+from celery_tw.stores.redis.envelope import NEUTRAL
 
 CLIENT_NAME = "celery-tw"
 MAX_CONNECTIONS = 100
 
 
 def connect(app: Any, *, timeout_s: float = 0.8) -> Redis:
-    """Return a client of the broker's Redis; it connects when first used, and each command may take *timeout_s*.
+    """Return a client of the timetable's Redis; it connects when first used, and each command may take *timeout_s*.
 
-    Raises ImproperlyConfigured when the broker is no Redis, or ``tw_redis_url`` is not the broker's Redis.
+    Raises ImproperlyConfigured when neither the broker nor ``tw_redis_url`` is a Redis.
     """
-    pools = _pools(app, _url(app))
+    redis_or_refuse(app)
+    pools = _pools(app, app.conf.get("tw_redis_url"))
     for pool in pools:
         _make_ours(pool, timeout_s=timeout_s)
     return Redis.from_pool(pools[0] if len(pools) == 1 else FailoverPool(pools))  # type: ignore[arg-type]
 
 
-def redis_broker_or_refuse(app: Any) -> None:
-    """Raise ImproperlyConfigured unless the app's broker is a Redis."""
+def redis_or_refuse(app: Any) -> None:
+    """Raise ImproperlyConfigured unless the app names a broker, and a Redis for the timetable."""
     if not app.conf.broker_write_url and not app.conf.broker_transport:
         raise ImproperlyConfigured(
             f"no broker_url is set for the app {app.main!r}: the time wheel lives in the Redis that is the app's broker, "
             "so set one, as in broker_url = 'redis://localhost:6379/0'"
         )
-    transport = _transport_of(app)
-    if transport is not None:
+    if app.conf.get("tw_redis_url") is None and not has_redis_broker(app):
         raise ImproperlyConfigured(
-            f"the broker of the app {app.main!r} is {transport!r}: this version supports Redis brokers "
-            "(redis://, rediss://, redis+socket://, sentinel://) and no others"
+            f"the broker of the app {app.main!r} is {transport_name(app)!r}, and the timetable needs a Redis: "
+            "set tw_redis_url, as in tw_redis_url = 'redis://localhost:6379/0'"
         )
+
+
+def shares_redis(app: Any) -> bool:
+    """Return whether the queues are in the timetable's Redis, same server and database, so that one script reaches both."""
+    if not has_redis_broker(app):
+        return False
+    url = app.conf.get("tw_redis_url")
+    return url is None or servers(app, url) == servers(app)
+
+
+def has_redis_broker(app: Any) -> bool:
+    """Return whether the app's broker is a Redis."""
+    try:
+        return issubclass(app.connection_for_write().get_transport_cls(), Transport)
+    except ImportError:  # a broker whose client library is not installed is no Redis either
+        return False
+
+
+def transport_name(app: Any) -> str:
+    """Return the name of the broker's transport, as its URL begins."""
+    try:
+        return str(app.connection_for_write().transport_cls)
+    except ImportError:
+        return str(app.conf.broker_write_url).partition("://")[0]
 
 
 def key_prefix(app: Any) -> str:
@@ -58,7 +85,12 @@ def key_prefix(app: Any) -> str:
 
 
 def fingerprint(app: Any) -> str:
-    """Return a short hash of all that makes an envelope fit this broker and no other; no secrets go into it."""
+    """Return a short hash of all that makes an envelope fit this broker and no other; no secrets go into it.
+
+    What waits for a broker outside the timetable's Redis is in neutral form and fits them all.
+    """
+    if not shares_redis(app):
+        return NEUTRAL
     options = app.conf.broker_transport_options
     facts = [servers(app), {name: repr(options[name]) for name in sorted(options) if "pass" not in name and "sentinel_kw" not in name}]
     return blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
@@ -69,37 +101,20 @@ def servers(app: Any, url: str | None = None) -> list[str]:
     return [_server(pool) for pool in _pools(app, url)]
 
 
-def _url(app: Any) -> str | None:
-    """Return ``tw_redis_url`` if it is set, having made sure that it leads to the broker; None means the broker's own URL."""
-    redis_broker_or_refuse(app)
-    url = app.conf.get("tw_redis_url")
-    if url is None:
-        return None
-    ours, brokers = servers(app, url), servers(app)
-    if ours != brokers:
-        raise ImproperlyConfigured(
-            f"tw_redis_url leads to {', '.join(ours)} and the broker is at {', '.join(brokers)}: a slot is claimed and its message "
-            "enqueued by one script, so in this version both have to be the same server and database; leave tw_redis_url out"
-        )
-    return str(url)
-
-
-def _transport_of(app: Any) -> str | None:
-    """Return the name of the broker's transport unless it is a Redis."""
-    try:
-        connection = app.connection_for_write()
-        transport = connection.get_transport_cls()
-    except ImportError:  # a broker whose client library is not installed is no Redis either
-        return str(app.conf.broker_write_url).partition("://")[0]
-    return None if issubclass(transport, Transport) else str(connection.transport_cls)
-
-
 def _pools(app: Any, url: str | None) -> list[ConnectionPool]:
     """Return kombu's pool for each server of a list URL, or one pool over all sentinels."""
-    connection = app.connection_for_write(url)
+    connection = _connection(app, url)
     listed = connection.alt if connection.transport.default_port == Transport.default_port else []
-    connections = [app.connection_for_write(each) for each in listed] if len(listed) > 1 else [connection]
+    connections = [_connection(app, each) for each in listed] if len(listed) > 1 else [connection]
     return [_pool(each) for each in connections]
+
+
+def _connection(app: Any, url: str | None) -> Connection:
+    """Return a connection to *url*, the broker's by default; only a Redis broker's options are those of a Redis."""
+    connection = app.connection_for_write(url) if has_redis_broker(app) else app.amqp.Connection(url)
+    if not issubclass(connection.get_transport_cls(), Transport):
+        raise ImproperlyConfigured(f"tw_redis_url: expected the URL of a Redis, got one that begins with {connection.transport_cls!r}")
+    return connection
 
 
 def _pool(connection: Connection) -> ConnectionPool:

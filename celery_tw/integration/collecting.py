@@ -9,6 +9,8 @@ Two things besides are diverted, for the thread that collects only. Some canvase
 of using the one they were given: they get the collecting one. And nobody here waits for results, so the result
 backend does not subscribe to each task sent.
 
+For a broker that is not the timetable's Redis there is no way to find: each publish is recorded in neutral form (``neutral.py``).
+
 The recorder leans on names inside kombu (``_put``, ``_put_fanout``, ``conn_or_acquire``), the same in all versions
 from 5.5 to 5.7; the tests compare what is collected with what is really sent.
 """
@@ -27,7 +29,8 @@ from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004
 
 from celery_tw.core.command import Command, Operation
 from celery_tw.errors import StoreUnavailable
-from celery_tw.integration.broker import connect
+from celery_tw.integration.broker import connect, shares_redis
+from celery_tw.integration.neutral import neutral_producer
 from celery_tw.integration.silent_channel import Silent, silent_channel
 
 UNAVAILABLE = (ConnectionError, TimeoutError, OperationalError)
@@ -65,6 +68,11 @@ class _Here(local):
         self.producer: Any = None
         self.collected: Collected | None = None
 
+    def add(self, command: Command) -> None:
+        """Take a command into the present collection."""
+        assert self.collected is not None
+        self.collected.commands.append(command)
+
 
 _apps: WeakKeyDictionary[Any, _Here] = WeakKeyDictionary()
 
@@ -82,6 +90,8 @@ def _here(app: Any) -> _Here:
 
 
 def _producer(app: Any, here: _Here) -> Any:
+    if not shares_redis(app):
+        return neutral_producer(app, here.add)
     channel = silent_channel(app.connection_for_write(), mixin=_CollectingChannel)
     channel._get_pool()  # kombu settles the fanout prefix there
     channel._pool = connect(app).connection_pool

@@ -27,7 +27,7 @@ class Connected:
     """The parts of one process, sharing one client."""
 
     def __init__(self, app: Any) -> None:
-        broker.redis_broker_or_refuse(app)
+        broker.redis_or_refuse(app)
         self.app = app
         self.settings = Settings.read(app.conf, app_name=app.main)
         self.keys = Keys(self.settings.namespace)

@@ -120,7 +120,7 @@ class Renderer:
     def _cut(self, entry_name: str, signature: Mapping[str, Any]) -> Template | str:
         fire = Fire(str(uuid4()), 1_700_000_000_000, entry_name)
         commands = CeleryRendering(self.app, signature, reason="").commands(fire)
-        if len(commands) != 1 or commands[0].operation != "lpush":
+        if len(commands) != 1 or not commands[0].carries_a_message:
             return "it takes more than one push"
         template = cut_template(commands[0], fire)
         if isinstance(template, str):

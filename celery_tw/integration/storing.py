@@ -207,7 +207,7 @@ class Storing:
         at_ms = int(definition.schedule["at_ms"])
         mid = self.fire_ids.fire_id(entry_id, at_ms)
         command, *more = self.renderer.prepare(definition).commands(Fire(mid, at_ms, definition.name))
-        if more or command.operation != "lpush":
+        if more or not command.carries_a_message:
             return None
         record = OneTime(
             mid=mid,
@@ -271,6 +271,8 @@ def _extra(draft: Draft) -> dict[str, Any]:
     """Return what people are shown of a stored one-time task, and the digest by which an equal definition is known."""
     definition = draft.definition
     extra = {"task": definition.task, "digest": _digest(draft.encoded), "misfire": definition.misfire.policy}
+    if definition.delivery != "at_least_once":
+        extra["delivery"] = definition.delivery
     return {**extra, "note": definition.note} if definition.note else extra
 
 

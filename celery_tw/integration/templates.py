@@ -20,7 +20,7 @@ from uuid import uuid4
 from kombu.serialization import dumps as serialized
 from kombu.utils.json import dumps
 
-from celery_tw.core.command import Command, Fire
+from celery_tw.core.command import Command, Fire, Operation
 from celery_tw.integration.argument_repr import ReprLimits, argument_repr
 
 ID, SLOT, TAG, NAME, BODY, ARGSREPR, KWARGSREPR = range(7)
@@ -46,6 +46,7 @@ _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 class Template:
     """The pieces of a message with its holes: *parts* holds None in each hole, *holes* says which value goes where."""
 
+    operation: Operation
     key: bytes
     parts: tuple[bytes | None, ...]
     holes: tuple[tuple[int, int], ...]
@@ -65,9 +66,9 @@ class TemplateRendering:
     reason = "plain"
 
     def commands(self, fire: Fire) -> list[Command]:
-        """Return the one LPUSH that puts the message of *fire* into its queue."""
+        """Return the one command that hands the message of *fire* over."""
         template = self.template
-        return [Command("lpush", template.key, self.message(fire, self.take_tag()))]
+        return [Command(template.operation, template.key, self.message(fire, self.take_tag()))]
 
     def message(self, fire: Fire, tag: bytes) -> bytes:
         """Return the envelope of *fire* with the delivery tag *tag*."""
@@ -90,7 +91,7 @@ def cut_template(command: Command, fire: Fire) -> Template | str:
         return "it is sent from within another task"
     if envelope["content-type"] != "application/json" or "compression" in headers or headers.get("stamped_headers"):
         return "its message is not plain JSON"
-    return Template(command.key, *_cut(envelope), encoding=properties["body_encoding"])
+    return Template(command.operation, command.key, *_cut(envelope), encoding=properties["body_encoding"])
 
 
 def _cut(envelope: dict[str, Any]) -> tuple[tuple[bytes | None, ...], tuple[tuple[int, int], ...]]:

@@ -11,7 +11,8 @@ from celery.exceptions import ImproperlyConfigured
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from celery_tw.embedded import EmbeddedServer
-from celery_tw.integration.broker import connect, fingerprint, key_prefix, redis_broker_or_refuse, servers
+from celery_tw.integration.broker import connect, fingerprint, key_prefix, redis_or_refuse, servers, shares_redis
+from celery_tw.stores.redis.envelope import NEUTRAL
 
 MakeApp = Callable[..., Celery]
 
@@ -133,15 +134,43 @@ def test_tw_redis_url_may_say_how_to_reach_the_brokers_own_database() -> None:
 @pytest.mark.parametrize(
     "url", ["redis://localhost/2", "redis://localhost:6380/1", "redis://elsewhere/1", "redis+socket:///s?virtual_host=1"]
 )
-def test_tw_redis_url_that_leads_elsewhere_is_refused_and_says_why(url: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="one script"):
-        connect(app_on("redis://localhost/1", tw_redis_url=url))
+def test_a_timetable_elsewhere_than_the_redis_broker_shares_no_script_with_it(url: str) -> None:
+    app = app_on("redis://localhost/1", tw_redis_url=url)
+    assert not shares_redis(app)
+    assert fingerprint(app) == NEUTRAL
+
+
+def test_a_timetable_in_the_brokers_own_database_shares_a_script_with_it() -> None:
+    assert shares_redis(app_on("redis://localhost/1"))
+    assert shares_redis(app_on("redis://127.0.0.1:6379/1", tw_redis_url="redis://localhost/1"))
 
 
 @pytest.mark.parametrize("broker", ["amqp://guest@localhost//", "memory://", "sqs://", "filesystem://"])
-def test_another_transport_is_refused_by_name(broker: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=f"{broker.split(':', maxsplit=1)[0]}.*supports Redis brokers"):
-        redis_broker_or_refuse(app_on(broker))
+def test_another_broker_needs_a_redis_for_the_timetable(broker: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"{broker.split(':', maxsplit=1)[0]}.*set tw_redis_url"):
+        redis_or_refuse(app_on(broker))
+
+
+@pytest.mark.parametrize("broker", ["amqp://guest@localhost//", "memory://"])
+def test_with_another_broker_the_client_takes_nothing_from_its_settings(broker: str) -> None:
+    app = app_on(
+        broker,
+        broker_use_ssl={"ca_certs": "/ca.pem"},
+        broker_transport_options={"confirm_publish": True},
+        tw_redis_url="redis://me:pw@redis.example:6390/3",
+    )
+    client = connect(app)
+    assert client.connection_pool.connection_class is Connection
+    where = client.connection_pool.connection_kwargs
+    assert (where["host"], where["port"], where["username"], where["db"]) == ("redis.example", 6390, "me", 3)
+    assert not shares_redis(app)
+    assert fingerprint(app) == NEUTRAL
+
+
+def test_tw_redis_url_of_another_kind_is_refused_without_its_password() -> None:
+    with pytest.raises(ImproperlyConfigured, match="tw_redis_url: expected the URL of a Redis") as refused:
+        connect(app_on("memory://", tw_redis_url="amqp://me:secret@localhost//"))
+    assert "secret" not in str(refused.value)
 
 
 def test_an_app_without_a_broker_is_told_to_set_one() -> None:
