@@ -1,6 +1,8 @@
 """Book: the verbs of people and programs on the timetable's entries."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from functools import partial
@@ -10,6 +12,7 @@ from typing import Any
 from celery.canvas import Signature
 from celery.result import AsyncResult
 
+from celery_tw.clock import RedisTime, SystemClock
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.definition import Definition
 from celery_tw.core.recurrence import Recurrence, count_between, last_between
@@ -20,12 +23,13 @@ from celery_tw.integration.drafting import Drafter, checked_name
 from celery_tw.integration.moments import aware_ms, from_ms
 from celery_tw.integration.reading import Reading
 from celery_tw.integration.schedules import recurrence_of, spec_of
-from celery_tw.integration.storing import Storing
+from celery_tw.integration.storing import Begun, Storing
 from celery_tw.integration.timezone import zone_name
 from celery_tw.integration.views import Backfill, Entry, Page, Slot, Stored
 from celery_tw.scheduler.decision import first_due_ms
 from celery_tw.stores.redis.codec import decode_definition, unpack_one_time
 from celery_tw.stores.redis.keys import is_one_time
+from celery_tw.stores.redis.line import Line
 from celery_tw.stores.redis.timetable import CHUNK, Timetable
 from celery_tw.stores.redis.timetable import Stored as StoredEntry
 
@@ -56,15 +60,22 @@ class Book:
 
     def schedule_many(self, specs: Iterable[Mapping[str, Any]]) -> Stored:
         """Store many entries; see `TimeWheel.schedule_many`."""
-        put = unchanged = 0
-        for chunk in _chunks(specs):
-            now_ms = self.timetable.now_ms()
-            drafts = [self.drafter.draft(now_ms=now_ms, **_spec(spec)) for spec in chunk]
-            self._refuse_static(*(draft.definition.name for draft in drafts))
-            outcomes = self.storing.store(drafts, now_ms=now_ms)
-            put += sum(outcome.status == "put" for outcome in outcomes)
-            unchanged += sum(outcome.status == "unchanged" for outcome in outcomes)
-        return Stored(put=put, unchanged=unchanged)
+        redis_time = RedisTime(SystemClock())
+        redis_time.observe(self.timetable.now_ms())
+        statuses: Counter[str] = Counter()
+        begun: Begun | None = None
+        with closing(Line(self.timetable.client)) as line:
+            for chunk in _chunks(specs):
+                try:
+                    now_ms = redis_time.now_ms()
+                    drafts = [self.drafter.draft(now_ms=now_ms, **_spec(spec)) for spec in chunk]
+                    self._refuse_static(*(draft.definition.name for draft in drafts))
+                    following = self.storing.begin(line, drafts, now_ms=now_ms)
+                finally:
+                    statuses.update(_statuses(begun))
+                begun = following
+            statuses.update(_statuses(begun))
+        return Stored(put=statuses["put"], unchanged=statuses["unchanged"])
 
     def _refuse_static(self, *names: str) -> None:
         for name in self.timetable.static_among(names):
@@ -268,6 +279,11 @@ def _chunks(specs: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, A
     left = iter(specs)
     while chunk := tuple(islice(left, CHUNK)):
         yield chunk
+
+
+def _statuses(begun: Begun | None) -> list[str]:
+    """Wait until a chunk is stored, if there is one, and return what each of its drafts did."""
+    return [] if begun is None else [outcome.status for outcome in begun.outcomes()]
 
 
 def _spec(spec: Mapping[str, Any]) -> dict[str, Any]:

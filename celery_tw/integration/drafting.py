@@ -16,7 +16,7 @@ from celery_tw.errors import InvalidEntry, InvalidSchedule
 from celery_tw.integration.moments import aware_ms
 from celery_tw.integration.schedules import keeps_anchor, recurrence_of, spec_of
 from celery_tw.settings import Settings
-from celery_tw.stores.redis.codec import encode_definition
+from celery_tw.stores.redis.codec import DefinitionFrame
 
 LONGEST_NAME = 200
 LARGEST_PAYLOAD = 256 * 1024
@@ -48,7 +48,7 @@ class Draft:
     encoded: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Timing:
     """What entries with the same schedule and options have in common, worked out once for a run of them."""
 
@@ -71,6 +71,7 @@ class Drafter:
         self.app = app
         self.settings = settings
         self._last: _Timing | None = None
+        self._framed: tuple[tuple[_Timing | None, Source, bool], DefinitionFrame] | None = None
 
     def draft(
         self,
@@ -97,7 +98,28 @@ class Drafter:
             raise InvalidSchedule(
                 f"the schedule of entry {name!r} is a class of its own, {timing.spec.get('repr')}: only a settings entry can have one"
             )
-        return Draft(definition, timing.recurrence, timing.floating, _encoded(definition))
+        return Draft(definition, timing.recurrence, timing.floating, self._encoded(definition))
+
+    def _encoded(self, definition: Definition) -> bytes:
+        """Return the stored form; raises `InvalidEntry` when it is too large or has values without a JSON form."""
+        try:
+            encoded = self._frame_of(definition).encode(definition.name, definition.signature)
+        except (TypeError, ValueError) as error:
+            raise InvalidEntry(
+                f"entry {definition.name!r}: the arguments of {definition.task} cannot be written as JSON: {error}"
+            ) from error
+        if len(encoded) > LARGEST_PAYLOAD:
+            raise InvalidEntry(
+                f"entry {definition.name!r}: the arguments and options of {definition.task} take {len(encoded):,} bytes; "
+                f"at most {LARGEST_PAYLOAD:,} are stored: pass a reference instead"
+            )
+        return encoded
+
+    def _frame_of(self, definition: Definition) -> DefinitionFrame:
+        key = (self._last, definition.source, definition.local)
+        if self._framed is None or self._framed[0] != key:
+            self._framed = key, DefinitionFrame.of(definition)
+        return self._framed[1]
 
     def _timing(self, name: str, schedule: Any, options: Mapping[str, Any], now_ms: int) -> _Timing:
         last = self._last
@@ -144,20 +166,6 @@ def checked_signature(signature: Any) -> dict[str, Any]:
         hint = ", with its arguments: task.s(…)" if hasattr(signature, "s") else ""
         raise InvalidEntry(f"an entry sends a signature or canvas{hint}, not {type(signature).__name__}")
     return dict(signature)
-
-
-def _encoded(definition: Definition) -> bytes:
-    """Return the stored form; raises `InvalidEntry` when it is too large or has values without a JSON form."""
-    try:
-        encoded = encode_definition(definition)
-    except (TypeError, ValueError) as error:
-        raise InvalidEntry(f"entry {definition.name!r}: the arguments of {definition.task} cannot be written as JSON: {error}") from error
-    if len(encoded) > LARGEST_PAYLOAD:
-        raise InvalidEntry(
-            f"entry {definition.name!r}: the arguments and options of {definition.task} take {len(encoded):,} bytes; "
-            f"at most {LARGEST_PAYLOAD:,} are stored: pass a reference instead"
-        )
-    return encoded
 
 
 def _refuse_later(options: Mapping[str, Any]) -> None:

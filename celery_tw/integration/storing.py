@@ -9,6 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +25,15 @@ from celery_tw.integration.schedules import recurrence_of
 from celery_tw.scheduler.decision import first_due_ms
 from celery_tw.stores.redis.codec import OneTime, decode_definition, encode_definition, unpack_one_time
 from celery_tw.stores.redis.keys import is_one_time
+from celery_tw.stores.redis.line import Call, Line
 from celery_tw.stores.redis.timetable import OneTimeWrite, RecurringWrite, Stored, Timetable
 
 logger = logging.getLogger(__name__)
 
 TRIES = 10
+_Found = tuple[Draft, int | None]
+"""A draft, and the id that its name has already."""
+
 RENDERED_LATE = ("expires", "countdown", "eta", "link", "link_error")
 
 
@@ -43,11 +48,43 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Call:
-    """One call of `Storing.store`: what its repetition has in common with it, by (name, is one-time) the ids reserved for it."""
+    """One call of `Storing.begin`: what its repetition has in common with it, by (name, is one-time) the ids reserved for it."""
 
+    line: Line
     now_ms: int
     process_start_ms: int | None
     reserved: dict[tuple[str, bool], int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Sent:
+    """Drafts on their way: *outcomes* by name of those that need no write, and the writes with the calls that carry them out."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    calls: list[tuple[Sequence[RecurringWrite | OneTimeWrite], Call]] = field(default_factory=list)
+
+    def read(self) -> dict[str, Outcome]:
+        """Return the outcome of each draft that did not lose a race, by name."""
+        for writes, call in self.calls:
+            _, statuses = call.statuses()
+            for write, status in zip(writes, statuses, strict=True):
+                if status != "raced":
+                    self.outcomes[write.name] = Outcome(write.name, write.entry_id, "unchanged" if status == "fired" else status)
+        return self.outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A chunk that is being stored."""
+
+    storing: "Storing"
+    drafts: Sequence[Draft]
+    call: _Call
+    sent: _Sent
+
+    def outcomes(self) -> list[Outcome]:
+        """Wait for the end and return what each draft did; raises what `Storing.store` raises."""
+        return self.storing.finish(self)
 
 
 class Storing:
@@ -65,35 +102,41 @@ class Storing:
 
         A call whose reply was lost is repeated once: every write finds out that it has been done.
         """
-        call = _Call(now_ms, process_start_ms)
-        try:
-            return self._store(drafts, call)
-        except StoreUnavailable:
-            return self._store(drafts, call)
+        with closing(Line(self.timetable.client)) as line:
+            return self.begin(line, drafts, now_ms=now_ms, process_start_ms=process_start_ms).outcomes()
 
-    def _store(self, drafts: Sequence[Draft], call: _Call) -> list[Outcome]:
-        outcomes: dict[str, Outcome] = {}
-        left = {draft.definition.name: draft for draft in drafts}
-        if len(left) != len(drafts):
+    def begin(self, line: Line, drafts: Sequence[Draft], *, now_ms: int, process_start_ms: int | None = None) -> Begun:
+        """Do as `store`, on *line*, without waiting for the end: the next drafts can be made meanwhile."""
+        if len({draft.definition.name for draft in drafts}) != len(drafts):
             raise InvalidEntry("two entries of one call have the same name: names are unique")
+        call = _Call(line, now_ms, process_start_ms)
+        try:
+            return Begun(self, drafts, call, self._send(drafts, call))
+        except StoreUnavailable:
+            return Begun(self, drafts, call, self._send(drafts, call))
+
+    def finish(self, begun: Begun) -> list[Outcome]:
+        """Return what each draft did; those that lost a race, or whose reply was lost, are tried again."""
+        try:
+            outcomes = begun.sent.read()
+        except StoreUnavailable:
+            outcomes = {}
         for attempt in range(TRIES):
-            done = self._store_once(list(left.values()), call)
-            outcomes |= done
-            for name in done:
-                del left[name]
+            left = [draft for draft in begun.drafts if draft.definition.name not in outcomes]
             if not left:
-                return [outcomes[draft.definition.name] for draft in drafts]
+                return [outcomes[draft.definition.name] for draft in begun.drafts]
             time.sleep(0.002 * attempt)
-        raise StoreUnavailable(f"entry {next(iter(left))!r} is being changed by others all the time: try again")
+            outcomes |= self._send(left, begun.call).read()
+        raise StoreUnavailable(f"entry {left[0].definition.name!r} is being changed by others all the time: try again")
 
-    def _store_once(self, drafts: Sequence[Draft], call: _Call) -> dict[str, Outcome]:
-        found = self.timetable.find([draft.definition.name for draft in drafts])
-        packed = [(draft, entry_id) for draft, entry_id in zip(drafts, found, strict=True) if _fits_one_message(draft)]
-        others = [(draft, entry_id) for draft, entry_id in zip(drafts, found, strict=True) if not _fits_one_message(draft)]
-        done, several = self._put_one_time(packed, call)
-        return done | self._put_recurring(others + several, call)
+    def _send(self, drafts: Sequence[Draft], call: _Call) -> _Sent:
+        sent = _Sent()
+        found = list(zip(drafts, self.timetable.find([draft.definition.name for draft in drafts]), strict=True))
+        one_time, others = _partition(found)
+        self._send_recurring(others + self._send_one_time(one_time, call, sent), call, sent)
+        return sent
 
-    def _with_ids(self, drafts: Sequence[tuple[Draft, int | None]], call: _Call, *, one_time: bool) -> list[tuple[Draft, int, bool]]:
+    def _with_ids(self, drafts: Sequence[_Found], call: _Call, *, one_time: bool) -> list[tuple[Draft, int, bool]]:
         """Return each draft with its entry's id, and whether the id is fresh; a repeated call reserves no other ids."""
         keys = [(draft.definition.name, one_time) for draft, _ in drafts]
         wanted = [key for key, (_, entry_id) in zip(keys, drafts, strict=True) if entry_id is None and key not in call.reserved]
@@ -106,27 +149,23 @@ class Storing:
 
     # Recurring entries
 
-    def _put_recurring(self, drafts: Sequence[tuple[Draft, int | None]], call: _Call) -> dict[str, Outcome]:
+    def _send_recurring(self, drafts: Sequence[_Found], call: _Call, sent: _Sent) -> None:
         if not drafts:
-            return {}
+            return
         placed = self._with_ids(drafts, call, one_time=False)
         for draft, entry_id, _ in placed:
             _refuse_other_kind(draft, entry_id, one_time=False)
         known = [entry_id for _, entry_id, fresh in placed if not fresh]
         standing = dict(zip(known, self.timetable.read(known), strict=True)) if known else {}
-        outcomes, writes = {}, []
+        writes = []
         for draft, entry_id, _ in placed:
             write = self._recurring_write(draft, entry_id, standing.get(entry_id), call.now_ms)
             if write is None:
-                outcomes[draft.definition.name] = Outcome(draft.definition.name, entry_id, "unchanged")
+                sent.outcomes[draft.definition.name] = Outcome(draft.definition.name, entry_id, "unchanged")
             else:
                 writes.append(write)
         if writes:
-            _, statuses = self.timetable.put(writes, process_start_ms=call.process_start_ms)
-            for write, status in zip(writes, statuses, strict=True):
-                if status != "raced":
-                    outcomes[write.name] = Outcome(write.name, write.entry_id, status)
-        return outcomes
+            sent.calls.append((writes, self.timetable.send_put(call.line, writes, process_start_ms=call.process_start_ms)))
 
     def _recurring_write(self, draft: Draft, entry_id: int, stored: Stored | None, now_ms: int) -> RecurringWrite | None:
         """Return what to write, or None when an equal definition stands."""
@@ -176,13 +215,10 @@ class Storing:
 
     # One-time tasks
 
-    def _put_one_time(
-        self, drafts: Sequence[tuple[Draft, int | None]], call: _Call
-    ) -> tuple[dict[str, Outcome], list[tuple[Draft, int | None]]]:
-        """Store one-time tasks; return what was done, and those that turn out to take more than one push."""
-        outcomes: dict[str, Outcome] = {}
+    def _send_one_time(self, drafts: Sequence[_Found], call: _Call, sent: _Sent) -> list[_Found]:
+        """Store one-time tasks; return those that turn out to take more than one push."""
         writes: list[OneTimeWrite] = []
-        several: list[tuple[Draft, int | None]] = []
+        several: list[_Found] = []
         for draft, entry_id, fresh in self._with_ids(drafts, call, one_time=True) if drafts else ():
             name = draft.definition.name
             _refuse_other_kind(draft, entry_id, one_time=True)
@@ -191,15 +227,12 @@ class Storing:
             if write is None:
                 several.append((draft, None if fresh else entry_id))
             elif not fresh and self._stands(entry_id, write):
-                outcomes[name] = Outcome(name, entry_id, "unchanged")
+                sent.outcomes[name] = Outcome(name, entry_id, "unchanged")
             else:
                 writes.append(write)
         if writes:
-            _, statuses = self.timetable.put_one_time(writes)
-            for write, status in zip(writes, statuses, strict=True):
-                if status != "raced":
-                    outcomes[write.name] = Outcome(write.name, write.entry_id, "unchanged" if status == "fired" else status)
-        return outcomes, several
+            sent.calls.append((writes, self.timetable.send_put_one_time(call.line, writes)))
+        return several
 
     def _one_time_write(self, draft: Draft, entry_id: int, now_ms: int) -> OneTimeWrite | None:
         """Return the task with its message, or None when it takes more than one push (a fanout, a queue that expires)."""
@@ -229,6 +262,15 @@ class Storing:
             return unpack_one_time(record).extra.get("digest") == unpack_one_time(write.record).extra["digest"]
         except MalformedRecord:
             return False
+
+
+def _partition(found: Sequence[_Found]) -> tuple[list[_Found], list[_Found]]:
+    """Return the drafts that can be stored with their message, and the others."""
+    one_time: list[_Found] = []
+    others: list[_Found] = []
+    for pair in found:
+        (one_time if _fits_one_message(pair[0]) else others).append(pair)
+    return one_time, others
 
 
 def _fits_one_message(draft: Draft) -> bool:

@@ -10,8 +10,10 @@ A one-time task is one string, nine lines and then its message, which Redis can 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from json.encoder import encode_basestring_ascii
 from typing import Any
+from uuid import uuid4
 
 from kombu.utils import json as kombu_json
 
@@ -44,6 +46,28 @@ def encode_definition(definition: Definition) -> bytes:
             record[field] = value
     text: str = _ENCODER.encode(record)
     return text.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionFrame:
+    """The JSON that definitions have in common which differ in name and signature only: what stands before, between and after the two."""
+
+    before: str
+    between: str
+    after: str
+
+    @classmethod
+    def of(cls, definition: Definition) -> "DefinitionFrame":
+        """Return the frame of *definition*."""
+        mark = uuid4().hex
+        text = encode_definition(replace(definition, name=mark, signature={mark: 0})).decode()
+        before, between, after = text.replace(f'{{"{mark}":0}}', f'"{mark}"').split(f'"{mark}"')
+        return cls(before, between, after)
+
+    def encode(self, name: str, signature: Mapping[str, Any]) -> bytes:
+        """Return what `encode_definition` returns; raises as it does."""
+        inner: str = _ENCODER.encode(signature)
+        return f"{self.before}{encode_basestring_ascii(name)}{self.between}{inner}{self.after}".encode()
 
 
 def decode_definition(raw: bytes | None) -> Definition:
@@ -159,10 +183,11 @@ class OneTime:
 
     def pack(self) -> bytes:
         """Return the record that ``put_once.lua`` stores."""
-        head = (
-            "1",
-            self.mid,
-            str(self.stored_ms),
+        return f"1\n{self.mid}\n{self.stored_ms}\n".encode() + self.pack_rest()
+
+    def pack_rest(self) -> bytes:
+        """Return all of the record that follows the moment of storing; ``defer.lua`` writes that moment itself."""
+        facts = (
             "" if self.last_ms is None else str(self.last_ms),
             self.name,
             self.fingerprint,
@@ -170,7 +195,7 @@ class OneTime:
             self.task_id,
             json.dumps(self.extra, sort_keys=True, separators=(",", ":")),
         )
-        return "\n".join(head).encode() + b"\n" + self.message
+        return "\n".join(facts).encode() + b"\n" + self.message
 
 
 def unpack_one_time(raw: bytes) -> OneTime:
