@@ -12,12 +12,14 @@ from celery_tw.clock import RedisTime, SystemClock
 from celery_tw.core.identity import FireIds
 from celery_tw.integration import broker
 from celery_tw.integration.book import Book
+from celery_tw.integration.cancelling import Canceller
 from celery_tw.integration.drafting import Drafter
 from celery_tw.integration.reading import Reading
 from celery_tw.integration.rendering import Renderer
 from celery_tw.integration.static_entries import Static, read_settings
 from celery_tw.integration.storing import Storing
 from celery_tw.settings import Settings
+from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.timetable import Timetable
@@ -46,6 +48,10 @@ class Connected:
     @cached_property
     def election(self) -> Election:
         return Election(self.client, self.keys)
+
+    @cached_property
+    def canceller(self) -> Canceller:
+        return Canceller(self.app, self.timetable, Cancelling(self.client, self.keys))
 
     @cached_property
     def renderer(self) -> Renderer:
