@@ -22,6 +22,11 @@ setting                      default               meaning
 ``tw_overlap``               ``"allow"``           only "allow" in this version
 ``tw_catch_up_rate``         100 a second          how fast missed slots are fired, per queue
 ``tw_history_size``          60                    fires remembered per entry
+``tw_defer_eta``             ``"auto"``            tasks with an ETA wait in the timetable: auto (while a leader is seen),
+                                                   always, off
+``tw_defer_min_delay``       2 s                   a task due sooner than this goes to the broker at once
+``tw_defer_exclude_queues``  ()                    names of queues whose tasks keep Celery's own ETA
+``tw_leaderless_grace``      60 s                  how long after the last leader was seen ``auto`` still defers
 ===========================  ====================  =====================================================================
 
 Reading never changes the configuration: ``app.add_defaults`` would override what the user's own module says.
@@ -68,6 +73,10 @@ class Settings:
     overlap: str = "allow"
     catch_up_rate: float = 100.0
     history_size: int = 60
+    defer_eta: str = "auto"
+    defer_min_delay_ms: int = 2000
+    defer_exclude_queues: frozenset[str] = frozenset()
+    leaderless_grace_ms: int = 60_000
 
     @classmethod
     def read(cls, conf: Configuration, *, app_name: str | None) -> Self:
@@ -170,6 +179,12 @@ def _url(key: str, value: Any) -> str:
     return value
 
 
+def _names(key: str, value: Any) -> frozenset[str]:
+    if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in value):
+        raise _wrong(key, "a list of names", value)
+    return frozenset(value)
+
+
 def _wheel_levels(key: str, value: Any) -> tuple[int, ...]:
     levels = tuple(value) if isinstance(value, tuple | list) else ()
     if len(levels) != 4 or not all(isinstance(level, int) and level in range(2, 1001) for level in levels):
@@ -203,6 +218,10 @@ _ROWS: Mapping[str, _Row] = {
     "tw_overlap": _Row("overlap", only_for_now("allow", "skip", "buffer_one", "cancel_previous")),
     "tw_catch_up_rate": _Row("catch_up_rate", rate(0.001, 100_000)),
     "tw_history_size": _Row("history_size", whole(0, 10_000)),
+    "tw_defer_eta": _Row("defer_eta", one_of("auto", "always", "off")),
+    "tw_defer_min_delay": _Row("defer_min_delay_ms", seconds(0, 3600)),
+    "tw_defer_exclude_queues": _Row("defer_exclude_queues", _names),
+    "tw_leaderless_grace": _Row("leaderless_grace_ms", seconds(1, LONGEST_WAIT_S)),
 }
 
 KNOWN = ("tw_namespace", *_ROWS)
@@ -211,9 +230,6 @@ KNOWN = ("tw_namespace", *_ROWS)
 LATER = (
     "tw_history_max_bytes",
     "tw_database_url",
-    "tw_defer_eta",
-    "tw_defer_min_delay",
-    "tw_leaderless_grace",
     "tw_lock_timeout",
     "tw_lock_extend_interval",
     "tw_heartbeat_interval",

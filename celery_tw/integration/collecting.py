@@ -60,6 +60,12 @@ def collect(app: Any) -> Iterator[Collected]:
         here.collected = outer
 
 
+def collects(app: Any) -> bool:
+    """Return whether this thread is collecting what *app* sends."""
+    here = _apps.get(app)
+    return here is not None and here.collected is not None
+
+
 class _Here(local):
     """The private producer of one app in one thread, and what is being collected with it at the moment."""
 

@@ -108,13 +108,21 @@ def _form(app: Any) -> str | None:
 
 def _replaced(app: Any) -> str | None:
     originals: list[tuple[str, Any, ModuleType]] = [
-        ("app.send_task", vars(app).get("send_task") or getattr_static(type(app), "send_task"), celery.app.base),
+        ("app.send_task", _sender(app), celery.app.base),
         ("amqp.send_task_message", app.amqp.send_task_message, celery.app.amqp),
         ("amqp.as_task_v2", getattr(app.amqp.create_task_message, "__func__", None), celery.app.amqp),
         ("Producer.publish", getattr_static(app.amqp.Producer, "publish"), kombu.messaging),
         ("Producer._publish", getattr_static(app.amqp.Producer, "_publish"), kombu.messaging),
     ]
     return next((f"{name} is replaced" for name, function, home in originals if not _is_original(function, home)), None)
+
+
+def _sender(app: Any) -> Any:
+    """Return the function that sends the app's tasks in the end; our own in its place calls what it replaces."""
+    sender = vars(app).get("send_task")
+    while hasattr(sender, "replaces"):
+        sender = sender.replaces
+    return sender or getattr_static(type(app), "send_task")
 
 
 def _is_original(function: Any, home: ModuleType) -> bool:

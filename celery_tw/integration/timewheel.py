@@ -8,10 +8,14 @@ from typing import Any, Self
 from celery.canvas import Signature
 from celery.result import AsyncResult
 
+from celery_tw.integration import remote_control, revoking
 from celery_tw.integration.book import Book
+from celery_tw.integration.cancelling import Cancellation, Canceller
 from celery_tw.integration.clock_control import ClockControl
 from celery_tw.integration.connected import Connected
+from celery_tw.integration.deferral import Deferral
 from celery_tw.integration.safeguards import check_namespace
+from celery_tw.integration.spawned_children import install_in_children
 from celery_tw.integration.status import Status, read_status
 from celery_tw.integration.views import Backfill, Entry, Page, Slot, Stored
 
@@ -24,6 +28,7 @@ class TimeWheel:
     """
 
     app: Any
+    deferral: Deferral
 
     def __new__(cls, app: Any) -> Self:
         existing = app.__dict__.get("timewheel")
@@ -32,6 +37,11 @@ class TimeWheel:
         wheel = super().__new__(cls)
         wheel.app = app
         app.timewheel = wheel
+        remote_control.install(app)
+        revoking.install(app)
+        wheel.deferral = Deferral(app)
+        wheel.deferral.install()
+        install_in_children(app, cls)
         return wheel
 
     def __reduce__(self) -> tuple[type["TimeWheel"], tuple[Any]]:
@@ -133,6 +143,21 @@ class TimeWheel:
         Raises `InvalidEntry` for more than 100,000 slots.
         """
         return self._book.backfill(name, start, end, rate=rate, dry_run=dry_run)
+
+    def cancel(self, task_id: str) -> Cancellation:
+        """Keep the task *task_id* from running: take it off the timetable, or ask the workers to revoke it when it does not wait there.
+
+        *task_id* is the id of a deferred task, or that of a one-time entry's fire. All that waits under it goes; the result becomes
+        REVOKED, and a chord hears of it. It concerns what was sent before: sent again with the same id, the task waits and runs. A task
+        that runs already is left to run.
+        """
+        return self.canceller.cancel(task_id)
+
+    @cached_property
+    def canceller(self) -> Canceller:
+        """What Celery's own revoke uses to reach the timetable."""
+        check_namespace(self.app, self._parts.election)
+        return self._parts.canceller
 
     def status(self) -> Status:
         """Return who leads and how the timetable stands."""

@@ -55,7 +55,7 @@ class Election:
     def acquire(self, owner: str, *, lease_ms: int, still: Held | None = None) -> Led | Held | Newer:
         """Take the lead if nobody has it, or from the term *still*, whose counter was seen to stand still."""
         epoch, counter = ("", "") if still is None else (str(still.epoch), str(still.counter))
-        keys: list[str | bytes] = [self.keys.leader, self.keys.epoch, self.keys.schema]
+        keys: list[str | bytes] = [self.keys.leader, self.keys.epoch, self.keys.schema, self.keys.seen]
         reply = script("acquire").run(self.client, keys, [owner, lease_ms, SCHEMA, epoch, counter])
         if reply[0] == b"led":
             return Led(int(reply[1]), int(reply[2]))
@@ -65,7 +65,7 @@ class Election:
 
     def renew(self, epoch: int, *, lease_ms: int) -> Renewal:
         """Prolong the term *epoch*; raises `StaleEpoch` when it is over."""
-        reply = script("renew").run(self.client, [self.keys.leader, self.keys.clock], [epoch, lease_ms])
+        reply = script("renew").run(self.client, [self.keys.leader, self.keys.clock, self.keys.seen], [epoch, lease_ms])
         return Renewal(int(reply[0]), reply[1] == b"1")
 
     def resign(self, epoch: int) -> bool:

@@ -1,11 +1,11 @@
 -- ACQUIRE: become leader of the shard, or learn who leads it.
--- KEYS  1 leader  2 epoch  3 schema
+-- KEYS  1 leader  2 epoch  3 schema  4 seen
 -- ARGV  1 owner  2 lease ms  3 schema version known to the caller  4 epoch and 5 counter that stood still ('' = take no living lease)
 -- reply {'led', epoch, now ms} | {'held', owner, epoch, counter, lease left ms, now ms} | {'newer', schema, now ms}
 -- A caller that leads already (the reply of its first call was lost) begins a new term.
 -- DEL comes first: it is not refused when memory is full, and what follows a first write is not either.
 -- Epochs only grow: max(stored + 1, Redis ms), also when the stored one was lost with the data.
-local leader, epoch_key, schema_key = KEYS[1], KEYS[2], KEYS[3]
+local leader, epoch_key, schema_key, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner, lease, known_schema, still_epoch, still_counter = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -24,4 +24,5 @@ redis.call('DEL', leader)
 redis.call('SET', epoch_key, epoch)
 redis.call('HSET', leader, 'owner', owner, 'epoch', epoch, 'counter', '1', 'since', now_text)
 redis.call('PEXPIRE', leader, lease)
+redis.call('SET', seen, now_text)
 return {'led', epoch, now_text}

@@ -1,0 +1,28 @@
+"""Identity headers: what a message says of itself besides Celery's own headers. All times are int UTC ms.
+
+===========  ==========================================================================================================
+``tw_mid``   one logical send: fresh for each, kept by every copy of it (a broker's redelivery, a second publish)
+``tw_eta``   when a deferred task was due; its ``eta`` is empty, because it waits nowhere but in the timetable
+``tw_slot``  the slot that a fire of an entry is for
+===========  ==========================================================================================================
+
+A retry inherits the headers of the run before it. It is a new send, so its mid is new, and no older ETA stays with it; the slot stays,
+because it is what the task works on.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+MID = "tw_mid"
+ETA = "tw_eta"
+SLOT = "tw_slot"
+
+
+def identified(headers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return *headers* as those of a new send."""
+    if not headers:
+        return {MID: str(uuid4())}
+    fresh = {**headers, MID: str(uuid4())}
+    fresh.pop(ETA, None)
+    return fresh

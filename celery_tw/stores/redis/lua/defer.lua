@@ -1,0 +1,39 @@
+-- DEFER: store one task until it is due, if there is a leader to fire it.
+-- KEYS  1 due  2 by-task  3 fired  4 news  5 news-seq  6 schema  7 cancelled  8 seen  9 leader  10 entry
+-- ARGV  1 'first' or 'again'  2 id  3 mid  4 due ms  5 task id  6 the record after its third line  7 grace ms ('' = ask for no leader)
+--       8 schema version  9 news kept
+-- reply {now ms, status}: 'put' | 'leaderless' (nobody leads, and nobody was seen within the grace) | 'taken' (the id is another task's)
+--       | 'fired', 'cancelled' (what the first call became, whose answer was lost)
+-- A repeated call brings the same id and mid and says so; whatever the first one did is done once.
+-- SET comes first: a full memory refuses it, and then nothing has been written.
+local due, by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local again, id, mid, due_ms, task, rest, grace, schema, news_kept =
+  ARGV[1] == 'again', ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local JUST_CANCELLED_MS = 10000
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_text = string.format('%.0f', now)
+
+local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]*)\n')
+if holder == mid then return {now_text, 'put'} end
+if holder then return {now_text, 'taken'} end
+if again then
+  if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end
+  local stopped = redis.call('ZSCORE', cancelled, task)
+  if stopped and now - tonumber(stopped) < JUST_CANCELLED_MS then return {now_text, 'cancelled'} end
+end
+if grace ~= '' and redis.call('EXISTS', leader) == 0 then
+  local last = tonumber(redis.call('GET', seen) or '')
+  if not last or now - last > tonumber(grace) then return {now_text, 'leaderless'} end
+end
+
+redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
+redis.call('ZADD', due, due_ms, id)
+local listed = redis.call('HGET', by_task, task)
+redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
+redis.call('ZREM', cancelled, task)
+if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
+local number = redis.call('INCR', news_seq)
+redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', id .. ':' .. due_ms)
+return {now_text, 'put'}
