@@ -10,6 +10,7 @@
     ├── StaleEpoch           a write by a process that no longer leads
     ├── StoreUnavailable     Redis did not answer; nothing is known about the write
     ├── StoreRefused         Redis answered, and refused: out of memory, read-only, no permission
+    ├── BrokerUnavailable    the broker cannot be reached, or takes no messages for now
     ├── ServerUnavailable    no embedded server could be found or started
     ├── NamespaceTaken       the namespace holds the timetable of another project
     ├── RenderFailed         Celery refused to send an entry's task, or had nowhere to send it
@@ -22,6 +23,7 @@ Wrong settings are Celery's own ``ImproperlyConfigured``.
 from celery.exceptions import CeleryError, ImproperlyConfigured
 
 __all__ = [
+    "BrokerUnavailable",
     "CeleryTWError",
     "ImproperlyConfigured",
     "InvalidEntry",
@@ -77,6 +79,10 @@ class StoreUnavailable(CeleryTWError):
 
 class StoreRefused(CeleryTWError):
     """Raised when Redis answered and refused the write, so that nothing happened."""
+
+
+class BrokerUnavailable(CeleryTWError):
+    """Raised when the broker cannot be reached, or says that it takes no messages for now; nothing was sent."""
 
 
 class ServerUnavailable(CeleryTWError):

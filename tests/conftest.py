@@ -1,5 +1,6 @@
 """Fixtures: one real server for the whole run, emptied before each test that uses it, and apps on it."""
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from celery import Celery
 
 from celery_tw.embedded import EmbeddedServer, find_server
 from celery_tw.errors import ServerUnavailable
+from celery_tw.testing.rabbit_server import RabbitServer, find_rabbitmq
 from tests.closing import close
 from tests.requirements import require
 
@@ -27,6 +29,39 @@ def _why_no_server() -> str | None:
     except ServerUnavailable as error:
         return str(error)
     return None
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    """The URL of a RabbitMQ for this test run; queues have to have names of their own. A test that breaks a broker starts its own."""
+    missing = _why_no_rabbitmq()
+    if missing is not None and _answers(5672):
+        yield "amqp://guest:guest@127.0.0.1:5672//"
+        return
+    require("rabbitmq", missing=missing)
+    with RabbitServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def rabbit_server() -> Iterator[RabbitServer]:
+    """A RabbitMQ of this test's own, to be killed."""
+    require("rabbitmq", missing=_why_no_rabbitmq())
+    with RabbitServer() as server:
+        yield server
+
+
+def _why_no_rabbitmq() -> str | None:
+    try:
+        find_rabbitmq()
+    except ServerUnavailable as error:
+        return str(error)
+    return None
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """Ports: what the engine asks of the floor above it, which knows Celery."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from celery_tw.core.command import Command, Fire
 from celery_tw.core.definition import Definition
 from celery_tw.core.recurrence import Recurrence
+from celery_tw.stores.redis.envelope import Envelope
 
 
 class Rendering(Protocol):
@@ -43,6 +45,34 @@ class Workshop(Protocol):
     def render_again(self, record: bytes) -> bytes:
         """Return a one-time task's record, rendered for the present broker."""
         ...
+
+
+Verdict = Literal["confirmed", "refused", "unroutable", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a published message; *reason* is the broker's.
+
+    ``refused`` and ``unroutable`` mean that no queue has it. ``unknown`` means that the answer did not come: it may be there or not.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+
+
+class Publisher(Protocol):
+    """Hands messages to the broker and waits until it has taken them; for one thread."""
+
+    def open(self) -> None:
+        """Connect if that is needed; raises `BrokerUnavailable`."""
+        ...
+
+    def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+        """Publish *envelopes* in their order, through the connection that is open; return what became of each."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Installer(Protocol):
