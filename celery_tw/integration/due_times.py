@@ -1,6 +1,5 @@
 """Due times: from what Celery takes as ``eta`` and ``countdown`` to a moment in UTC ms."""
 
-import math
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +21,7 @@ def due_time_ms(app: Any, *, countdown: Any, eta: Any, now_ms: int) -> int:
 
 
 def _countdown_ms(countdown: Any) -> int:
-    if not isinstance(countdown, int | float) or not math.isfinite(countdown):
+    if not isinstance(countdown, int | float) or countdown != countdown:  # the last is NaN
         raise InvalidSchedule(f"countdown takes a number of seconds, not {countdown!r}")
     return round(max(-LONGEST_MS, min(countdown, LONGEST_MS)) * 1000)
 
