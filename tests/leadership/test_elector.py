@@ -251,3 +251,14 @@ class TestAStepOfRedisTime:
         clock.advance(1000)
         elector.step()
         assert not elector.dispatch_held
+
+
+def test_a_renewal_drops_news_that_everybody_has_heard(make_elector: Callable[..., Elector], redis_client: redis.Redis) -> None:
+    leader = make_elector("first")
+    leader.step()
+    redis_client.xadd(KEYS.news, {"n": 1}, id="1000-0")
+    redis_client.xadd(KEYS.news, {"n": 2})
+
+    leader.step()
+
+    assert [item[b"n"] for _, item in redis_client.xrange(KEYS.news)] == [b"2"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_tw.stores.redis.codec import SCHEMA
-from celery_tw.stores.redis.keys import NEWS_KEPT, Keys
+from celery_tw.stores.redis.keys import NEWS_KEPT, NEWS_KEPT_MS, Keys
 from celery_tw.stores.redis.scripts import RedisClient, script, translated_errors
 
 
@@ -65,7 +65,8 @@ class Election:
 
     def renew(self, epoch: int, *, lease_ms: int) -> Renewal:
         """Prolong the term *epoch*; raises `StaleEpoch` when it is over."""
-        reply = script("renew").run(self.client, [self.keys.leader, self.keys.clock, self.keys.seen], [epoch, lease_ms])
+        keys: list[str | bytes] = [self.keys.leader, self.keys.clock, self.keys.seen, self.keys.news]
+        reply = script("renew").run(self.client, keys, [epoch, lease_ms, NEWS_KEPT_MS])
         return Renewal(int(reply[0]), reply[1] == b"1")
 
     def resign(self, epoch: int) -> bool:

@@ -22,11 +22,15 @@ key                 type    life        holds (written by)
 ``skips:<id>``      zset    30 days     ranges of slots not fired, as JSON, by their end ms (leader, clients)
 ``backlogs``        zset    until empty ``<id>:<number>`` → ms of the next attempt (leader, clients)
 ``backlog:<id>:<n>`` hash   until empty ``from`` ``to`` ``next`` ``left`` ``rate`` ``generation`` (leader, clients)
+``outbox``          stream  until sent  claimed messages for another broker: ``entry`` ``delivery`` ``message`` (leader)
+``refused``         hash    until sent  id in the outbox → how often the broker has refused the message, and why, as JSON (leader)
+``unsure``          hash    until known id in the outbox → an at-most-once message that is being published, as JSON (leader)
+``buried``          hash    for ever    id in the outbox → a message that the broker would not take; ``bad`` says why (leader)
 ``leader``          hash    lease       ``owner`` ``epoch`` ``counter`` and who that is (leader)
 ``epoch``           string  for ever    the highest epoch ever given (leader)
 ``members``         hash    for ever    member id → JSON with its counter; the silent are struck out (all schedulers)
 ``seq``             string  for ever    the last entry number given (clients)
-``news``            stream  ~10,000     what changed, numbered without gaps (clients, leader)
+``news``            stream  1 minute    what changed, numbered without gaps (clients, leader)
 ``news-seq``        string  for ever    the number of the last news (clients, leader)
 ``clock``           hash    until freed a held dispatch: when, by how much, by which epoch (leader)
 ``bad``             hash    for ever    entry id → why it was put in quarantine, as JSON (leader)
@@ -45,6 +49,7 @@ TOMBSTONE_MS = 7 * 24 * 3600 * 1000
 SKIPS_KEPT_MS = 30 * 24 * 3600 * 1000
 FIRED_KEPT_MS = 10 * 60 * 1000
 NEWS_KEPT = 10_000
+NEWS_KEPT_MS = 60_000
 
 ONE_TIME_SKIPS = 0
 """The id under which the skips of one-time tasks are kept, because the tasks themselves have left the timetable."""
@@ -101,6 +106,22 @@ class Keys:
     @property
     def backlogs(self) -> str:
         return f"{self.tag}:backlogs"
+
+    @property
+    def outbox(self) -> str:
+        return f"{self.tag}:outbox"
+
+    @property
+    def refused(self) -> str:
+        return f"{self.tag}:refused"
+
+    @property
+    def unsure(self) -> str:
+        return f"{self.tag}:unsure"
+
+    @property
+    def buried(self) -> str:
+        return f"{self.tag}:buried"
 
     @property
     def leader(self) -> str:
