@@ -100,7 +100,14 @@ class Backlogs:
         left = backlog.left - len(slots_ms)
         following = self._following(known, slots_ms, backlog) if left > 0 else None
         status = self.dispatching.drain(
-            epoch, backlog, slots_ms=slots_ms, commands=commands, next_ms=following, left=left, again_ms=again_ms
+            epoch,
+            backlog,
+            slots_ms=slots_ms,
+            commands=commands,
+            next_ms=following,
+            left=left,
+            again_ms=again_ms,
+            delivery=known.definition.delivery,
         )
         if status == "fired":
             self.allowance.spend(queue, len(slots_ms))

@@ -5,7 +5,7 @@ decision holds for as long as a later one would be the same (`Ready.serves`).
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from celery_tw.core.command import Command, Fire
@@ -26,16 +26,18 @@ logger = logging.getLogger(__name__)
 READY_KEPT = 50_000
 """With more entries than this in hand, messages are made when they are due: a message takes one or two kilobytes."""
 
+LARGEST_CALL = 4 * 1024 * 1024
+"""How many bytes of messages one call carries, unless a single slot has more: it has to be answered within the client's time-out."""
+
 Chosen = tuple[Known, Decision, SlotWrite]
 
 
 @dataclass(frozen=True, slots=True)
 class RecurringFlight:
-    """Slots decided, and the call that carries them out; no call when nothing was left to do."""
+    """A batch of pairs of due ms and id, and for what was decided of it the calls that carry it out."""
 
     batch: Sequence[tuple[int, int]]
-    chosen: Sequence[Chosen]
-    firing: Call | None
+    firings: Sequence[tuple[Sequence[Chosen], Call]]
 
 
 class RecurringEntries:
@@ -88,12 +90,12 @@ class RecurringEntries:
         """Decide each entry of *batch*, pairs of due ms and id, and hand the decisions to Redis."""
         self.entries.load(entry_id for _, entry_id in batch)
         chosen = [item for item in (self._decide(due_ms, entry_id, now_ms) for due_ms, entry_id in batch) if item]
-        return RecurringFlight(batch, chosen, self._fire(chosen) if chosen else None)
+        return RecurringFlight(batch, [(portion, self._fire(portion)) for portion in _portions(chosen)])
 
     def settle(self, flight: RecurringFlight) -> None:
         """Act on the answers."""
-        if flight.firing is not None:
-            self._settle_all(flight.chosen, flight.firing)
+        for chosen, firing in flight.firings:
+            self._settle_all(chosen, firing)
 
     def _fire(self, chosen: Sequence[Chosen]) -> Call:
         return self.dispatching.fire(self.epoch, [write for _, _, write in chosen])
@@ -163,6 +165,7 @@ class RecurringEntries:
             skipped=decision.skipped,
             backlog=decision.backlog,
             drop_name=known.definition.name if decision.ends else "",
+            delivery=known.definition.delivery,
         )
 
     def _settle(self, known: Known, decision: Decision, write: SlotWrite, status: str, now_ms: int) -> None:
@@ -223,3 +226,18 @@ class RecurringEntries:
 
     def _keep_back(self, known: Known, due_ms: int, slot_ms: int, reason: str) -> None:
         self.refusals.keep_back(known.definition.name, entry_id=known.entry_id, due_ms=due_ms, slot_ms=slot_ms, reason=reason)
+
+
+def _portions(chosen: Sequence[Chosen]) -> Iterator[list[Chosen]]:
+    """Yield *chosen* in portions of at most `LARGEST_CALL` bytes."""
+    portion: list[Chosen] = []
+    size = 0
+    for item in chosen:
+        more = sum(len(command.payload) for command in item[2].commands)
+        if portion and size + more > LARGEST_CALL:
+            yield portion
+            portion, size = [], 0
+        portion.append(item)
+        size += more
+    if portion:
+        yield portion

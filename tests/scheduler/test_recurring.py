@@ -76,3 +76,14 @@ def test_a_decision_serves_only_its_due_time_and_until_the_slot_is_missed(stand:
     assert ready.serves(due_ms, due_ms + 5000)
     assert not ready.serves(due_ms, due_ms + 5001)
     assert not ready.serves(due_ms + 1, due_ms + 1)
+
+
+def test_large_messages_go_in_several_calls_and_each_once(stand: Stand) -> None:
+    now_ms = stand.now_ms()
+    for number in range(12):
+        stand.put("x" * 500_000 + str(number), period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+
+    stand.lead()
+    wait_until(lambda: stand.run() or len(stand.sent()) >= 12, timeout_s=10)
+
+    assert sorted(int(name.strip("x")) for name, _ in stand.sent()) == list(range(12))
