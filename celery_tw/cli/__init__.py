@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 refused (the reason is on standard error, in one line), 2 
 
 import click
 
+from celery_tw.cli.cancel import cancel
 from celery_tw.cli.clock import clock
 from celery_tw.cli.failures import OneLineErrors
 from celery_tw.cli.schedule import schedule
@@ -21,6 +22,7 @@ def tw() -> None:
 
 tw.add_command(status)
 tw.add_command(schedule)
+tw.add_command(cancel)
 tw.add_command(clock)
 
 __all__ = ["tw"]
