@@ -57,7 +57,7 @@ def test_an_eta_may_be_text_as_a_retry_or_a_stored_signature_has_it() -> None:
         ({"eta": "tomorrow"}, "eta takes a datetime or its ISO 8601 form, not 'tomorrow'"),
         ({"eta": NOW.date()}, "eta takes a datetime"),
         ({"eta": datetime(2200, 1, 1, tzinfo=UTC)}, "eta=2200-01-01 00:00:00.00:00 is more than 100 years away"),
-        ({"eta": datetime.max}, "more than 100 years away"),
+        ({"eta": datetime.max}, "more than 100 years away"),  # noqa: DTZ901 - that is the case
     ],
     ids=lambda value: str(value)[:40],
 )
