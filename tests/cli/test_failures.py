@@ -24,6 +24,7 @@ COMMANDS = [
     ("schedule", "preview", "tea"),
     ("schedule", "history", "tea"),
     ("schedule", "backfill", "tea", "--from", "2026-01-01", "--to", "2026-01-02"),
+    ("cancel", "a"),
     ("clock", "show"),
     ("clock", "accept"),
     ("clock", "repair"),

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
+from kombu import Connection
 from kombu.exceptions import OperationalError
 from pytest_celery import CeleryWorkerCluster
 
@@ -30,17 +32,23 @@ def pools() -> list[str]:
 
 
 @pytest.fixture
-def celery_worker_cluster(processes: Processes, pools: list[str]) -> CeleryWorkerCluster:
-    workers = [Worker(processes.worker(module="deferring", pool=pool, conf=ALWAYS), None) for pool in pools]
+def conf() -> dict[str, Any]:
+    """What the workers and the client with the plug-in are configured with, besides broker and result backend."""
+    return ALWAYS
+
+
+@pytest.fixture
+def celery_worker_cluster(processes: Processes, pools: list[str], conf: dict[str, Any]) -> CeleryWorkerCluster:
+    workers = [Worker(processes.worker(module="deferring", pool=pool, conf=conf), None) for pool in pools]
     for worker in workers:
         worker.container.ready()
     return CeleryWorkerCluster(*workers)
 
 
 @pytest.fixture
-def client(stage: Stage) -> Iterator[Celery]:
+def client(stage: Stage, conf: dict[str, Any]) -> Iterator[Celery]:
     """A client with the plug-in. The stage's own app has none, as Flower's, as long as nobody asks for its time wheel."""
-    app = _app(stage, **ALWAYS)
+    app = _app(stage, **conf)
     TimeWheel(app)
     yield app
     close(app)
@@ -172,3 +180,48 @@ def test_while_redis_is_away_a_revoke_does_what_it_does_in_celery_and_afterwards
     stage.app.control.revoke(result.id)
 
     assert_taken_off(client, result, left=0)
+
+
+class TestOverRabbitMQ:
+    """The messages are in RabbitMQ, the timetable is in Redis."""
+
+    @pytest.fixture
+    def conf(self, rabbitmq_url: str, server: EmbeddedServer) -> Iterator[dict[str, Any]]:
+        queue = f"revoking-{uuid4()}"
+        yield {**ALWAYS, "broker_url": rabbitmq_url, "tw_redis_url": server.url, "result_backend": None, "task_default_queue": queue}
+        with Connection(rabbitmq_url) as connection:
+            connection.default_channel.queue_delete(queue)
+
+    @pytest.fixture
+    def flower(self, stage: Stage, conf: dict[str, Any]) -> Iterator[Celery]:
+        """An app without the plug-in on the same broker."""
+        app = Celery("shop", broker=conf["broker_url"], set_as_current=False)
+        yield app
+        close(app)
+
+    def test_a_revoke_reaches_the_timetable(self, client: Celery, flower: Celery) -> None:
+        results = [later(client, number) for number in range(3)]
+        assert waiting(client) == 3
+
+        flower.control.revoke(results[0].id)
+        wait_until(lambda: waiting(client) == 2, 20, message="the workers to take the task off")
+        client.control.revoke(results[1].id)
+        assert waiting(client) == 1
+        assert TimeWheel(client).cancel(results[2].id).found
+
+    def test_while_redis_is_away_the_workers_revoke_all_the_same(
+        self, stage: Stage, client: Celery, flower: Celery, server: EmbeddedServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        server.kill()
+
+        for app in (client, flower):
+            replies = app.control.revoke([f"{app is client}-{number}" for number in range(3)], reply=True, timeout=10, limit=2)
+            assert ["flagged as revoked" in told["ok"] for reply in replies for told in reply.values()] == [True, True]
+        for number in range(3):
+            flower.control.revoke(f"one by one {number}")
+
+        assert "revoke: the timetable was not asked, only the workers are: StoreUnavailable" in caplog.text
+        for worker in stage.worker_cluster:
+            wait_until(lambda log=worker.logs: "Tasks flagged as revoked: one by one 2" in log(), 10)
+            assert "the timetable was not asked, only the workers are: StoreUnavailable" in worker.logs()
+            assert "it did not answer less than 5 s ago" in worker.logs()
