@@ -3,7 +3,10 @@
 import base64
 import json
 import logging
+import os
 import pickle
+import signal
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +27,7 @@ from celery_tw.core.definition import Definition
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import InvalidSchedule
 from celery_tw.integration.celery_rendering import CeleryRendering
-from celery_tw.integration.deferred_tasks import LARGEST_MESSAGE
+from celery_tw.integration.deferred_tasks import LARGEST_MESSAGE, TIMEOUT_S
 from celery_tw.integration.rendering import Renderer
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.dispatching import Dispatching
@@ -506,4 +509,23 @@ def test_while_the_store_is_away_one_call_asks_it_and_the_others_go_straight_to_
         assert len(queued(redis_client)) == 20
         assert len({message["headers"]["tw_mid"] for message in queued(redis_client)}) == 20
         assert counts(app) == {"unavailable": 20}
+        close(app)
+
+
+def test_a_store_that_hangs_costs_one_call_its_time_outs_and_the_others_nothing(redis_url: str, redis_client: redis.Redis) -> None:
+    with EmbeddedServer.start(appendonly=False) as store:
+        app = equipped(Celery("shop", broker=redis_url, set_as_current=False))
+        app.conf.update(tw_defer_eta="always", task_ignore_result=True, tw_redis_url=store.url)
+        app.tasks["add"].apply_async(countdown=60)
+        os.kill(store.pid, signal.SIGSTOP)
+        try:
+            started_s = time.monotonic()
+            for _ in range(20):
+                app.tasks["add"].apply_async(countdown=60)
+            took_s = time.monotonic() - started_s
+        finally:
+            os.kill(store.pid, signal.SIGCONT)
+
+        assert len(queued(redis_client)) == 20
+        assert took_s < 10 * TIMEOUT_S, "each would have cost two time-outs"
         close(app)
