@@ -18,3 +18,5 @@ entry_quarantined = Signal(name="entry_quarantined", providing_args={"entry_id",
 fire_refused = Signal(name="fire_refused", providing_args={"name", "entry_id", "slot_ms", "reason"})
 #: Sent when Redis time stepped forward and dispatch is held until somebody accepts it: ``step_ms``, ``epoch``.
 clock_stepped = Signal(name="clock_stepped", providing_args={"step_ms", "epoch"})
+#: Sent when a message is buried that the broker would not take: ``claim_id``, ``name``, ``entry_id``, ``reason``.
+message_buried = Signal(name="message_buried", providing_args={"claim_id", "name", "entry_id", "reason"})

@@ -20,6 +20,7 @@ from celery_tw.integration.static_entries import Static, read_settings
 from celery_tw.integration.storing import Storing
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.cancelling import Cancelling
+from celery_tw.stores.redis.claims import Claims
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.timetable import Timetable
@@ -52,6 +53,10 @@ class Connected:
     @cached_property
     def canceller(self) -> Canceller:
         return Canceller(self.app, self.timetable, Cancelling(self.client, self.keys))
+
+    @cached_property
+    def claims(self) -> Claims:
+        return Claims(self.client, self.keys, lease_ms=self.settings.leader_lease_ms)
 
     @cached_property
     def renderer(self) -> Renderer:

@@ -1,7 +1,7 @@
-"""Node: one scheduler process: an elector, an engine and a listener, each in its own thread.
+"""Node: one scheduler process: an elector, an engine, a listener and, for a broker apart, an outbox, each in its own thread.
 
 The elector renews the lease in a thread of its own, so that a slow broker or a long batch never costs it. The listener waits for news and
-wakes the others. All three loop over step functions that know nothing of threads.
+wakes the others. They all loop over step functions that know nothing of threads.
 """
 
 import logging
@@ -14,12 +14,15 @@ from uuid import uuid4
 from celery_tw.core.term import Term
 from celery_tw.errors import CeleryTWError
 from celery_tw.integration.connected import Connected
+from celery_tw.integration.publishing.choice import publisher_for
 from celery_tw.integration.safeguards import check_eviction, check_namespace
 from celery_tw.integration.static_entries import Installer
 from celery_tw.integration.workshop import CeleryWorkshop
 from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.assembly import assemble
 from celery_tw.scheduler.loops import Loop
+from celery_tw.scheduler.outbox import Outbox
+from celery_tw.scheduler.ports import Publisher
 from celery_tw.scheduler.watchdog import Watchdog
 from celery_tw.stores.redis.news import NewsReader
 
@@ -28,6 +31,8 @@ logger = logging.getLogger(__name__)
 LISTEN_MS = 500
 JOIN_S = 1.0
 STUCK_LEASES = 3
+STUCK_PUBLISHING_MS = 60_000
+"""Publishing may take its time: connecting alone takes seconds for each of several brokers that are away."""
 
 
 class Node:
@@ -49,6 +54,8 @@ class Node:
             max_skew_ms=parts.settings.max_clock_skew_ms,
             describe=self._describe,
         )
+        self.publisher = publisher_for(app, now_ms=parts.redis_time.now_ms, go_on=lambda: self._publish.goes_on())
+        self.outbox = None if self.publisher is None else self._outbox(self.publisher)
         self.engine = assemble(
             parts.client,
             parts.keys,
@@ -67,14 +74,30 @@ class Node:
             ),
             clock=parts.clock,
             redis_time=parts.redis_time,
+            room=None if self.outbox is None else self.outbox.room,
         )
         self._news = NewsReader(parts.client, parts.keys)
         self._elect = Loop("tw-elect", self._elect_step)
         self._listen = Loop("tw-listen", self._listen_step)
         self._work = Loop("tw-work", self._work_step)
-        self.loops = (self._elect, self._listen, self._work)
-        self._watchdog = Watchdog(
-            self.loops, limit_ms=STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS, boot_ms=parts.clock.boot_ms()
+        self._publish = Loop("tw-publish", self._publish_step)
+        prompt, patient = (self._elect, self._listen, self._work), (self._publish,) if self.outbox is not None else ()
+        self.loops = (*prompt, *patient)
+        boot_ms, limit_ms = parts.clock.boot_ms(), STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS
+        self._watchdogs = (
+            Watchdog(prompt, limit_ms=limit_ms, boot_ms=boot_ms),
+            Watchdog(patient, limit_ms=max(limit_ms, STUCK_PUBLISHING_MS), boot_ms=boot_ms),
+        )
+
+    def _outbox(self, publisher: Publisher) -> Outbox:
+        parts = self.parts
+        return Outbox(
+            claims=parts.claims,
+            publisher=publisher,
+            elector=self.elector,
+            clock=parts.clock,
+            redis_time=parts.redis_time,
+            on_room=lambda: self._work.wake(),
         )
 
     def started_ms(self) -> int:
@@ -90,13 +113,14 @@ class Node:
             loop.start()
 
     def check(self) -> None:
-        """Raise what ended a thread; raise `CeleryTWError` when one has made no progress for three leases."""
+        """Raise what ended a thread; raise `CeleryTWError` when one has made no progress for too long."""
         for loop in self.loops:
             if loop.error is not None:
                 raise loop.error
-        stuck = self._watchdog.stuck(self.parts.clock.boot_ms())
-        if stuck is not None:
-            raise CeleryTWError(f"{stuck.name} is stuck: it has made no progress for {STUCK_LEASES} leases")
+        for watchdog in self._watchdogs:
+            stuck = watchdog.stuck(self.parts.clock.boot_ms())
+            if stuck is not None:
+                raise CeleryTWError(f"{stuck.name} is stuck: it has made no progress for {watchdog.limit_ms / 1000:g} s")
 
     def close(self) -> None:
         """Stop the threads and resign; may be called twice, and on top of any other call."""
@@ -104,12 +128,14 @@ class Node:
             return
         for loop in self.loops:
             loop.stop()
-        for loop in (self._work, self._elect):
+        for loop in (self._work, self._publish, self._elect):
             loop.join(JOIN_S)
         try:
             self.elector.resign()
         except CeleryTWError as error:
             logger.warning("the lease runs out by itself: %s", error)
+        if self.publisher is not None and not self._publish.runs():
+            self.publisher.close()
 
     # Steps
 
@@ -138,4 +164,11 @@ class Node:
         return 0
 
     def _work_step(self) -> int:
-        return self.engine.step()
+        wait_ms = self.engine.step()
+        if self.outbox is not None:
+            self._publish.wake()
+        return wait_ms
+
+    def _publish_step(self) -> int:
+        assert self.outbox is not None
+        return self.outbox.step()

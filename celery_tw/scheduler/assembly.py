@@ -1,5 +1,7 @@
 """Assembly: puts an engine together from its parts."""
 
+from collections.abc import Callable
+
 import redis
 
 from celery_tw.clock import Clock, RedisTime
@@ -33,8 +35,9 @@ def assemble(
     installer: Installer,
     clock: Clock,
     redis_time: RedisTime,
+    room: Callable[[], int] | None = None,
 ) -> Engine:
-    """Return an engine for one shard; nothing is connected or started yet."""
+    """Return an engine for one shard; nothing is connected or started yet. *room* tells how much the outbox takes, if there is one."""
     timetable, gauges, upcoming = Timetable(client, keys), Gauges(), Upcoming()
     dispatching = Dispatching(client, keys, lease_ms=settings.leader_lease_ms, history_size=settings.history_size)
     entries = Entries(timetable, workshop)
@@ -83,6 +86,7 @@ def assemble(
             recurring=recurring,
             refusals=refusals,
             line=dispatching.line,
+            room=room,
         ),
         backlogs=Backlogs(
             dispatching=dispatching,

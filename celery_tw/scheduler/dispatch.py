@@ -15,8 +15,9 @@ When no answer comes, all that is under way goes back in hand: what was carried 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from celery_tw.failpoints import failpoint
 from celery_tw.scheduler.entries import Entries
 from celery_tw.scheduler.one_time import OneTimeFlight, OneTimeTasks
 from celery_tw.scheduler.recurring import RecurringEntries, RecurringFlight
@@ -34,7 +35,7 @@ Flight = OneTimeFlight | RecurringFlight
 
 
 class Dispatch:
-    """Fires batches taken from *upcoming*; *line* is the connection that they are sent on."""
+    """Fires batches taken from *upcoming*; *line* is the connection that they are sent on, *room* what the outbox takes, if there is one."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Dispatch:
         recurring: RecurringEntries,
         refusals: Refusals,
         line: Line,
+        room: Callable[[], int] | None = None,
     ) -> None:
         self.upcoming = upcoming
         self.entries = entries
@@ -52,6 +54,8 @@ class Dispatch:
         self.recurring = recurring
         self.refusals = refusals
         self.line = line
+        self.room = room
+        self.full = False
 
     def take_office(self, epoch: int) -> None:
         """Fire under the term of *epoch* from now on."""
@@ -62,18 +66,23 @@ class Dispatch:
         self.recurring.prepare(entry_ids)
 
     def fire_due(self, now_ms: int) -> int:
-        """Fire up to `BATCHES_A_STEP` batches of what is due at *now_ms*; return how many entries they held."""
+        """Fire up to `BATCHES_A_STEP` batches of what is due at *now_ms*; return how many entries they held.
+
+        Afterwards *full* tells whether more had to wait because the outbox has no room.
+        """
         under_way: deque[Flight] = deque()
-        taken = 0
+        taken, room = 0, BATCHES_A_STEP * BATCH if self.room is None else self.room()
         try:
             for _ in range(BATCHES_A_STEP):
-                batch = self.upcoming.take(now_ms, limit=BATCH)
+                batch = self.upcoming.take(now_ms, limit=max(0, min(BATCH, room - taken)))
                 if not batch:
                     break
+                failpoint("K0")
                 taken += len(batch)
                 self._send(batch, now_ms, under_way)
             while under_way:
                 self._settle_oldest(under_way)
+            self.full = self.room is not None and taken >= room
         except Exception:
             self.line.drop()
             for flight in under_way:
@@ -104,6 +113,7 @@ class Dispatch:
         else:
             self.recurring.settle(flight)
         under_way.popleft()
+        failpoint("K1")
 
     def _take_back(self, batch: Sequence[tuple[int, int]]) -> None:
         for due_ms, entry_id in batch:

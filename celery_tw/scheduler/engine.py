@@ -34,6 +34,7 @@ LONGEST_POLL = 5000
 BACKLOGS_A_TURN = 20
 STAND_BY_MS = 1000
 HELD_MS = 500
+FULL_MS = 20
 INSTALL_AGAIN_MS = 5000
 
 
@@ -124,6 +125,8 @@ class Engine:
         if fired < BATCH and members:
             self.backlogs.drain(epoch, members, now_ms, go_on=self._nothing_live)
             self._poll_boot_ms = self.clock.boot_ms() - POLL_MS + DRAIN_MS
+        if self.dispatch.full and not more:
+            return FULL_MS
         return 0 if more or fired or not idle else self._wait_ms()
 
     def reset(self, now_ms: int) -> None:
@@ -186,7 +189,7 @@ class Engine:
 
     def _nothing_live(self) -> bool:
         first_ms = self.upcoming.next_ms()
-        return not self.mailbox and (first_ms is None or first_ms > self.redis_time.now_ms())
+        return not self.mailbox and not self.dispatch.full and (first_ms is None or first_ms > self.redis_time.now_ms())
 
     def _wait_ms(self) -> int:
         """Return how long nothing is to be done."""

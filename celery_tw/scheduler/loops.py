@@ -45,6 +45,15 @@ class Loop:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 
+    def runs(self) -> bool:
+        """Return whether the thread has not ended yet."""
+        return self._thread.is_alive()
+
+    def goes_on(self) -> bool:
+        """Make progress, in a step that waits for others; return whether the step should wait on."""
+        self.make_progress()
+        return not self._stop
+
     def make_progress(self) -> None:
         """Tell whoever watches that the loop is not stuck; a long step says so along the way."""
         self.progress += 1

@@ -23,6 +23,7 @@ from typing import Any
 from kombu.transport.pyamqp import Transport
 
 from celery_tw.errors import BrokerUnavailable
+from celery_tw.failpoints import failpoint
 from celery_tw.integration.neutral import current_properties
 from celery_tw.integration.publishing.declarations import Declarations
 from celery_tw.scheduler.ports import Outcome
@@ -134,6 +135,7 @@ class AmqpPublisher:
             if self._channel is None:
                 self.open()
             self._send(flight)
+            failpoint("K3")
             self._await_confirms(flight)
         except BrokerUnavailable:
             return flight.outcomes

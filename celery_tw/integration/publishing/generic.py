@@ -53,7 +53,7 @@ class GenericPublisher:
     def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
         """Publish *envelopes* in their order; return what became of each."""
         outcomes = [UNKNOWN] * len(envelopes)
-        errors = (BrokerUnavailable, *self._errors)
+        errors: tuple[type[BaseException], ...] = (BrokerUnavailable, *self._errors)
         try:
             self.open()
             assert self._declarations is not None

@@ -5,9 +5,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from celery_tw.core.command import Command
+from celery_tw.core.definition import Delivery
 from celery_tw.core.misfire import MissedRange, SkippedRange
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
+from celery_tw.stores.redis.envelope import NEUTRAL
 from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, Keys
 from celery_tw.stores.redis.line import Call, Line, statuses
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
@@ -29,6 +31,7 @@ class SlotWrite:
     skipped: SkippedRange | None = None
     backlog: MissedRange | None = None
     drop_name: str = ""
+    delivery: Delivery = "at_least_once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +49,19 @@ class Backlog:
 
 @dataclass(slots=True)
 class _Arguments:
-    """Keys and arguments of one script call; queue keys come last and are counted from *first_queue*."""
+    """Keys and arguments of one script call; queue keys come last and are counted from *first_queue*. Claims go to *outbox*."""
 
+    outbox: str
     keys: list[str | bytes]
     args: list[Argument]
-    queues: dict[bytes, int] = field(default_factory=dict)
+    queues: dict[str | bytes, int] = field(default_factory=dict)
 
-    def add_commands(self, commands: Sequence[Command]) -> None:
+    def add_commands(self, commands: Sequence[Command], delivery: Delivery) -> None:
         self.args.append(len(commands))
         for command in commands:
-            index = self.queues.setdefault(command.key, len(self.queues))
-            self.args += (command.operation, index, command.payload)
+            claims = command.operation == "claim"
+            index = self.queues.setdefault(self.outbox if claims else command.key, len(self.queues))
+            self.args += (f"claim {delivery}" if claims else command.operation, index, command.payload)
 
 
 class Dispatching:
@@ -82,7 +87,7 @@ class Dispatching:
     def fire(self, epoch: int, writes: Sequence[SlotWrite]) -> Call:
         """Carry out decided slots; the status of each will be fired, moved, early or refused with the reason."""
         shard = self.keys
-        call = _Arguments([shard.leader, shard.due, shard.backlogs, shard.names], [])
+        call = _Arguments(shard.outbox, [shard.leader, shard.due, shard.backlogs, shard.names], [])
         for write in writes:
             self._add_write(call, write)
         head: list[Argument] = [epoch, self.lease_ms, self.history_size, len(writes), len(call.keys) + 1, SKIPS_KEPT_MS]
@@ -104,10 +109,14 @@ class Dispatching:
             missed, member = write.backlog, f"{entry_id}:{write.slot_ms}"
             call.keys.append(shard.backlog(member))
             call.args += (member, missed.from_ms, missed.to_ms, missed.next_ms, missed.left, repr(missed.rate))
-        call.add_commands(write.commands)
+        call.add_commands(write.commands, write.delivery)
 
     def fire_once(self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]) -> Call:
-        """Fire one-time tasks, given as due ms and id; the status of each will be as ``fire_once.lua`` names them."""
+        """Fire one-time tasks, given as due ms and id; the status of each will be as ``fire_once.lua`` names them.
+
+        Messages in neutral form go to the outbox, whatever their queues.
+        """
+        claims = fingerprint == NEUTRAL
         shard = self.keys
         keys: list[str | bytes] = [
             shard.leader,
@@ -118,11 +127,19 @@ class Dispatching:
             shard.held,
             shard.by_task,
         ]
-        args: list[Argument] = [epoch, self.lease_ms, len(pairs), fingerprint, FIRED_KEPT_MS, SKIPS_KEPT_MS]
+        args: list[Argument] = [
+            epoch,
+            self.lease_ms,
+            len(pairs),
+            fingerprint,
+            FIRED_KEPT_MS,
+            SKIPS_KEPT_MS,
+            "outbox" if claims else "queue",
+        ]
         for due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))
             args += (entry_id, due_ms)
-        keys += queue_keys
+        keys += [shard.outbox] if claims else queue_keys
         return self.line.send("fire_once", keys, args)
 
     def read_backlog(self, member: str) -> Backlog | None:
@@ -155,11 +172,13 @@ class Dispatching:
         next_ms: int | None,
         left: int,
         again_ms: int,
+        delivery: Delivery = "at_least_once",
         skipped: SkippedRange | None = None,
     ) -> str:
         """Fire the next slots of a backlog, or close it with *skipped*; return fired, moved, removed or refused with the reason."""
         shard, member = self.keys, backlog.member
         call = _Arguments(
+            shard.outbox,
             [
                 shard.leader,
                 shard.backlogs,
@@ -173,7 +192,7 @@ class Dispatching:
         call.args += ("" if next_ms is None else next_ms, left, again_ms)
         call.args += ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)
         call.args += (SKIPS_KEPT_MS, len(slots_ms), *slots_ms)
-        call.add_commands(commands)
+        call.add_commands(commands, delivery)
         _, (status,) = statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
         return status
 

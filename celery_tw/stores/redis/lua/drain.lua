@@ -2,7 +2,8 @@
 -- KEYS  1 leader  2 backlogs  3 backlog  4 entry  5 history  6 skips; then the queue keys (counted from 0)
 -- ARGV  1 epoch  2 lease ms  3 history size  4 backlog member  5 slot expected next  6 slot next after these ('' = drained)
 --       7 slots left after these  8 ms of the next attempt  9 skip ('' | JSON)  10 its end ms  11 skips kept ms
---       12 number of slots, then the slots; then the number of commands, and per command: operation, queue index, payload
+--       12 number of slots, then the slots; then the number of commands, and per command: operation ('claim' takes the delivery
+--       with it, after a blank), queue index, payload
 -- reply {now ms, 'fired' | 'moved' | 'removed' | 'refused <why>'}
 -- Invariant: the backlog moves on right after its messages; two leaders, or one repeating itself, cannot move it twice.
 local leader, backlogs, backlog, entry, history, skips = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -40,7 +41,14 @@ end
 for pass = 1, 2 do
   for _, command in ipairs(commands) do
     if (command.operation == 'publish') == (pass == 1) then
-      local reply = redis.pcall(command.operation, command.queue, command.payload)
+      local delivery = string.match(command.operation, '^claim (.+)')
+      local reply
+      if delivery then
+        local id = string.match(member, '^%d+')
+        reply = redis.pcall('XADD', command.queue, '*', 'entry', id, 'delivery', delivery, 'message', command.payload)
+      else
+        reply = redis.pcall(command.operation, command.queue, command.payload)
+      end
       if type(reply) == 'table' and reply.err then return wait(reply.err) end
     end
   end

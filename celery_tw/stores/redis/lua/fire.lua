@@ -3,7 +3,7 @@
 -- ARGV  1 epoch  2 lease ms  3 history size  4 number of entries  5 index in KEYS of the first queue key  6 skips kept ms; then per entry
 --       id, due ms, version, slot ms, next due ms ('' = none), name to drop ('' = keep the entry),
 --       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
---       number of commands, and per command: operation, queue index, payload
+--       number of commands, and per command: operation ('claim' takes the delivery with it, after a blank), queue index, payload
 -- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' | 'refused <why>'
 -- Invariants: a slot at or before the mark is never fired again; whatever may still be refused is tried before anything of its entry is
 -- written, and an entry that is refused harms no other. What is left for the end (plain messages, next due times) goes to keys whose type
@@ -74,12 +74,18 @@ local function push_later(command)
   waiting[#waiting + 1] = command.payload
 end
 
+local function carry_out(e, command)
+  local delivery = string.match(command.operation, '^claim (.+)')
+  if not delivery then return redis.pcall(command.operation, command.queue, command.payload) end
+  return redis.pcall('XADD', command.queue, '*', 'entry', e.id, 'delivery', delivery, 'message', command.payload)
+end
+
 local function send(e)
   if #e.commands == 1 and e.commands[1].operation == 'lpush' then return push_later(e.commands[1]) end
   for pass = 1, 2 do
     for _, command in ipairs(e.commands) do
       if (command.operation == 'publish') == (pass == 1) then
-        local reply = redis.pcall(command.operation, command.queue, command.payload)
+        local reply = carry_out(e, command)
         if type(reply) == 'table' and reply.err then return 'refused ' .. reply.err end
       end
     end

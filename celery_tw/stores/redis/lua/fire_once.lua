@@ -1,6 +1,8 @@
 -- FIRE ONCE: hand one-time tasks to the broker and take them off the timetable, in one step.
--- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks  6 held  7 by-task; then the entries; then the queue keys that the caller knows
--- ARGV  1 epoch  2 lease ms  3 number of entries  4 fingerprint of the broker  5 fired kept ms  6 skips kept ms; then per entry: id, due ms
+-- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks  6 held  7 by-task; then the entries; then the queue keys that the caller knows,
+--       or the outbox alone
+-- ARGV  1 epoch  2 lease ms  3 number of entries  4 fingerprint of the broker  5 fired kept ms  6 skips kept ms  7 'queue' | 'outbox';
+--       then per entry: id, due ms
 -- reply {now ms, status per entry}: 'fired' | 'late' (past its last moment: skipped, recorded) | 'moved' | 'gone' | 'early'
 --       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed' | 'newer' (schema) | 'refused <why>'
 -- A record is nine lines of text and then the message: version, mid, stored ms, last moment ms or '', name, fingerprint, queue key,
@@ -8,6 +10,8 @@
 local leader, due, names, fired_key, skips, held, by_task = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, lease, entries, fingerprint, fired_kept, skips_kept =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local outbox = ARGV[7] == 'outbox' and KEYS[8 + entries]
+local wanted_kind = outbox and 'stream' or 'list'
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
 redis.call('PEXPIRE', leader, lease)
 local time = redis.call('TIME')
@@ -16,20 +20,20 @@ local now_text = string.format('%.0f', now)
 
 local ids, keys, pushes, kinds = {}, {}, {}, {}
 for i = 1, entries do
-  ids[i] = ARGV[5 + 2 * i]
+  ids[i] = ARGV[6 + 2 * i]
   keys[i] = KEYS[7 + i]
 end
 for i = 8 + entries, #KEYS do pushes[KEYS[i]] = {} end
 local scores = redis.call('ZMSCORE', due, unpack(ids))
 local records = redis.call('MGET', unpack(keys))
 
--- The captures are schema, mid, stored ms, last moment, name, fingerprint, queue key, task id, and where the message begins.
-local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n[^\n]*\n()'
+-- The captures are schema, mid, stored ms, last moment, name, fingerprint, queue key, task id, extra, and where the message begins.
+local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n()'
 
 local function refusal(queue)
   if kinds[queue] == nil then kinds[queue] = redis.call('TYPE', queue).ok end
-  return kinds[queue] ~= 'list' and kinds[queue] ~= 'none' and
-    'refused the queue key ' .. queue .. ' holds a ' .. kinds[queue] .. ', not a list'
+  return kinds[queue] ~= wanted_kind and kinds[queue] ~= 'none' and
+    'refused the queue key ' .. queue .. ' holds a ' .. kinds[queue] .. ', not a ' .. wanted_kind
 end
 
 local statuses, gone_ids, gone_keys, gone_names, fresh, tasks, task_of = {now_text}, {}, {}, {}, {}, {}, {}
@@ -54,20 +58,25 @@ end
 local function decide(i)
   local score, record = scores[i], records[i]
   if not score then return 'gone' end
-  if score ~= ARGV[6 + 2 * i] then return 'moved' end
+  if score ~= ARGV[7 + 2 * i] then return 'moved' end
   if tonumber(score) > now then return 'early' end
   if not record then return 'malformed' end
-  local schema, mid, stored, last, name, made_for, queue, task, message_at = string.match(record, HEAD)
+  local schema, mid, stored, last, name, made_for, queue, task, extra, message_at = string.match(record, HEAD)
   if not schema then return 'malformed' end
   if schema ~= '1' then return 'newer' end
   if last ~= '' and tonumber(last) < now then return skip(i, name, task) end
   if made_for ~= fingerprint then return 'foreign' end
-  local waiting = pushes[queue]
+  local waiting = pushes[outbox or queue]
   if not waiting then return 'undeclared ' .. queue end
-  local why = refusal(queue)
+  local why = refusal(outbox or queue)
   if why then return why end
   take(i, name, task)
-  waiting[#waiting + 1] = string.sub(record, message_at)
+  local message = string.sub(record, message_at)
+  if outbox then
+    local once = string.find(extra, '"delivery":"at_most_once"', 1, true)
+    message = {'entry', ids[i], 'delivery', once and 'at_most_once' or 'at_least_once', 'message', message}
+  end
+  waiting[#waiting + 1] = message
   if tonumber(stored) > now - fired_kept then
     fresh[#fresh + 1] = now_text
     fresh[#fresh + 1] = mid
@@ -96,7 +105,11 @@ for i = 1, entries do statuses[i + 1] = decide(i) end
 if #gone_ids == 0 then return statuses end
 
 for queue, waiting in pairs(pushes) do
-  if #waiting > 0 then redis.call('LPUSH', queue, unpack(waiting)) end
+  if outbox then
+    for _, claim in ipairs(waiting) do redis.call('XADD', outbox, '*', unpack(claim)) end
+  elseif #waiting > 0 then
+    redis.call('LPUSH', queue, unpack(waiting))
+  end
 end
 redis.call('ZREM', due, unpack(gone_ids))
 redis.call('DEL', unpack(gone_keys))
