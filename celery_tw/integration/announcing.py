@@ -2,11 +2,13 @@
 
 The result becomes REVOKED, so that nobody waits for it for ever; a chord hears of its part, so that its errbacks run once the others have
 returned; and ``task_revoked`` is sent, in this process, where the task is registered. The message is decoded for that as a worker decodes
-it, within ``accept_content``. A backend that does not answer, or a message that this process cannot read, takes nothing back: the task is
-cancelled, and the log says who was not told.
+it, within ``accept_content``. A backend that fails, or a message that this process cannot read, takes nothing back: the tasks are
+cancelled, and the log says whose results stay as they were. A backend that failed once is not tried again for the tasks of the same call:
+Celery's own retries have cost many seconds by then.
 """
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from celery import signals
@@ -20,18 +22,36 @@ logger = logging.getLogger(__name__)
 REASON = "revoked"
 
 
-def announce(app: Any, envelope: Envelope) -> None:
-    """Tell the result backend, the chord and the receivers of ``task_revoked`` that the task in *envelope* will not run."""
-    task = app.tasks.get(envelope.headers.get("task"))
+def announce(app: Any, envelopes: Iterable[Envelope]) -> None:
+    """Tell the result backend, the chords and the receivers of ``task_revoked`` that the tasks in *envelopes* will not run."""
+    failed: Exception | None = None
+    for envelope in envelopes:
+        task = app.tasks.get(envelope.headers.get("task"))
+        try:
+            request = _request(app, envelope)
+        except Exception as error:  # whatever a serializer may raise: other tasks are still to be announced
+            _warn(envelope, error)
+            continue
+        failed = failed or _tell_backend(app, task, request)
+        if failed is not None:
+            _warn(envelope, failed)
+        if task is not None:
+            signals.task_revoked.send(sender=task, request=request, terminated=False, signum=None, expired=False)
+
+
+def _tell_backend(app: Any, task: Any, request: Context) -> Exception | None:
+    """Set the result of the task to REVOKED and count it in its chord; return what the backend raised, if it did."""
     backend = app.backend if task is None else task.backend
     try:
-        request = _request(app, envelope)
         backend.mark_as_revoked(request.id, REASON, request=request, store_result=_stores_errors(app, task, request))
-    except Exception:  # whatever a backend or a serializer may raise: the task is off the timetable, and other tasks are to be announced
-        logger.warning("task %s was cancelled, but its result could not be set to REVOKED", envelope.task_id, exc_info=True)
-        return
-    if task is not None:
-        signals.task_revoked.send(sender=task, request=request, terminated=False, signum=None, expired=False)
+    except Exception as error:  # each backend has errors of its own
+        return error
+    return None
+
+
+def _warn(envelope: Envelope, error: Exception) -> None:
+    why = f"{type(error).__name__}: {error}"
+    logger.warning("task %s was cancelled, but its result could not be set to REVOKED: %s", envelope.task_id, why)
 
 
 def _request(app: Any, envelope: Envelope) -> Context:

@@ -132,9 +132,8 @@ class Canceller:
                 return
 
     def _announced(self, taken: Sequence["_Read"]) -> list[WaitingTask]:
+        announce(self.app, (read.envelope for read in taken if read.envelope))
         for read in taken:
-            if read.envelope:
-                announce(self.app, read.envelope)
             logger.info("task %s was taken off the timetable (entry %d)", read.task_id, read.waiting.entry_id)
         return [read.view() for read in taken]
 

@@ -264,6 +264,20 @@ def test_a_message_that_this_process_may_not_read_is_cancelled_all_the_same(
     assert "pickle" in serialization.registry.name_to_type
 
 
+def test_a_backend_that_fails_is_tried_once_for_all_tasks_of_a_call(
+    shop: Celery, wheel: TimeWheel, add: Any, redis_client: redis.Redis, revoked: list, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = [add.apply_async((number,), countdown=HOUR) for number in range(3)]
+    redis_client.hset(f"celery-task-meta-{results[0].id}", "not", "a result")
+
+    shop.control.revoke([result.id for result in results])
+
+    assert waiting(wheel) == 0
+    assert revoked == [result.id for result in results]
+    assert [result.id in caplog.text for result in results] == [True, True, True]
+    assert results[2].state == "PENDING"
+
+
 def test_without_redis_the_workers_are_asked_and_the_log_says_so(
     make_app: Callable[..., Celery], caplog: pytest.LogCaptureFixture, broadcasts: list
 ) -> None:
