@@ -35,7 +35,7 @@ Flight = OneTimeFlight | RecurringFlight
 
 
 class Dispatch:
-    """Fires batches taken from *upcoming*; *line* is the connection that they are sent on, *room* what the outbox takes, if there is one."""
+    """Fires batches taken from *upcoming* through the connection *line*; *room* tells what the outbox takes, if there is one."""
 
     def __init__(
         self,
