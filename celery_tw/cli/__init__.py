@@ -10,6 +10,7 @@ import click
 
 from celery_tw.cli.cancel import cancel
 from celery_tw.cli.clock import clock
+from celery_tw.cli.eject import eject
 from celery_tw.cli.failures import OneLineErrors
 from celery_tw.cli.schedule import schedule
 from celery_tw.cli.status import status
@@ -24,5 +25,6 @@ tw.add_command(status)
 tw.add_command(schedule)
 tw.add_command(cancel)
 tw.add_command(clock)
+tw.add_command(eject)
 
 __all__ = ["tw"]

@@ -14,6 +14,7 @@ from celery_tw.integration import broker
 from celery_tw.integration.book import Book
 from celery_tw.integration.cancelling import Canceller
 from celery_tw.integration.drafting import Drafter
+from celery_tw.integration.eject import Ejector
 from celery_tw.integration.reading import Reading
 from celery_tw.integration.rendering import Renderer
 from celery_tw.integration.static_entries import Static, read_settings
@@ -21,6 +22,7 @@ from celery_tw.integration.storing import Storing
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.claims import Claims
+from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.timetable import Timetable
@@ -53,6 +55,10 @@ class Connected:
     @cached_property
     def canceller(self) -> Canceller:
         return Canceller(self.app, self.timetable, Cancelling(self.client, self.keys))
+
+    @cached_property
+    def ejector(self) -> Ejector:
+        return Ejector(self.app, self.timetable, Ejecting(self.client, self.keys))
 
     @cached_property
     def claims(self) -> Claims:

@@ -24,12 +24,12 @@ def render_for(app: Any, record: bytes, *, fingerprint: str) -> bytes:
     except MalformedRecord as error:
         raise MalformedRecord(f"one-time task {task.name!r}: {error}") from error
     with collect(app) as collected:
-        collected.producer.publish(declare=_queues(app, envelope), **publish_arguments(envelope, now_ms=task.stored_ms))
+        collected.producer.publish(declare=queues_of(app, envelope), **publish_arguments(envelope, now_ms=task.stored_ms))
     (command,) = collected.commands
     return replace(task, fingerprint=fingerprint, queue_key=command.key.decode(), message=command.payload).pack()
 
 
-def _queues(app: Any, envelope: Envelope) -> list[Queue]:
+def queues_of(app: Any, envelope: Envelope) -> list[Queue]:
     """Return the queues to declare with *envelope*; one made for a Redis broker does not name those of its exchange."""
     queues = app.amqp.queues
     if envelope.exchange and not envelope.declare:

@@ -14,6 +14,7 @@ from celery_tw.integration.cancelling import Cancellation, Canceller
 from celery_tw.integration.clock_control import ClockControl
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.deferral import Deferral
+from celery_tw.integration.eject import Ejected, Ejector
 from celery_tw.integration.safeguards import check_namespace
 from celery_tw.integration.spawned_children import install_in_children
 from celery_tw.integration.status import Status, read_status
@@ -158,6 +159,20 @@ class TimeWheel:
         """What Celery's own revoke uses to reach the timetable."""
         check_namespace(self.app, self._parts.election)
         return self._parts.canceller
+
+    def eject(self) -> Ejected:
+        """Hand every waiting one-time task back to Celery, as a message with an ETA under its own id; recurring entries stay.
+
+        Set ``tw_defer_eta`` to "off" first, or new ones follow. Raises `StoreUnavailable` or `BrokerUnavailable` when no answer comes; then
+        what is left waits on, for another call.
+        """
+        return self.ejector.eject()
+
+    @cached_property
+    def ejector(self) -> Ejector:
+        """What hands the waiting tasks back, and tells how many there are."""
+        check_namespace(self.app, self._parts.election)
+        return self._parts.ejector
 
     def status(self) -> Status:
         """Return who leads and how the timetable stands."""

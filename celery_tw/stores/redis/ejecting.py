@@ -1,0 +1,70 @@
+"""Ejecting: one-time tasks leave the timetable for their queues before they are due."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from celery_tw.core.command import Command
+from celery_tw.errors import StoreUnavailable
+from celery_tw.stores.redis.codec import OneTime
+from celery_tw.stores.redis.keys import NEWS_KEPT, Keys, is_one_time
+from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
+
+PAGE = 100
+"""Records of one read; they come whole, up to 256 KiB each, within the client's time-out."""
+
+FAR_FUTURE_MS = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class DueTask:
+    """A one-time task that waits for *due_ms*; its *record* is empty when it has gone meanwhile."""
+
+    entry_id: int
+    due_ms: int
+    record: bytes
+
+
+class Ejecting:
+    """The verbs, on one shard."""
+
+    def __init__(self, client: RedisClient, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    def count(self) -> tuple[int, int]:
+        """Return how many one-time tasks wait for their due time, and how many are paused."""
+        with translated_errors("HLEN"):
+            paused = int(self.client.hlen(self.keys.held))
+        return sum(len(ids) for ids in self._ids()), paused
+
+    def pages(self) -> Iterator[list[DueTask]]:
+        """Return the one-time tasks that wait for their due time, the next one first, page by page."""
+        for due in self._ids():
+            with translated_errors("MGET"):
+                records = self.client.mget([self.keys.entry(entry_id) for entry_id, _ in due])
+            yield [DueTask(entry_id, due_ms, record or b"") for (entry_id, due_ms), record in zip(due, records, strict=True)]
+
+    def _ids(self) -> Iterator[list[tuple[int, int]]]:
+        """Return pairs of id and due ms of one-time tasks, page by page."""
+        cursor_ms, cursor_member = 0, ""
+        while page := script("page").run(self.client, [self.keys.due], [cursor_ms, cursor_member, FAR_FUTURE_MS, PAGE]):
+            cursor_ms, cursor_member = int(float(page[-1])), page[-2].decode()
+            pairs = [(int(member), int(float(score))) for member, score in zip(page[::2], page[1::2], strict=True)]
+            one_time = [pair for pair in pairs if is_one_time(pair[0])]
+            if one_time:
+                yield one_time
+
+    def eject(self, entry_id: int, task: OneTime, *, due_ms: int, push: Command | None) -> str:
+        """Take *task* off, as it was read, together with its *push* (None: it has been published); return ejected, gone or moved.
+
+        A call whose answer was lost is repeated once, and then answers gone.
+        """
+        shard = self.keys
+        keys: list[str | bytes] = [shard.due, shard.names, shard.by_task, shard.fired, shard.news, shard.news_seq]
+        keys += (shard.entry(entry_id), *([push.key] if push else []))
+        args: list[Argument] = [entry_id, due_ms, task.mid, task.name, task.task_id, push.payload if push else "", NEWS_KEPT]
+        try:
+            reply = script("eject").run(self.client, keys, args)
+        except StoreUnavailable:
+            reply = script("eject").run(self.client, keys, args)
+        return str(reply, "ascii")
