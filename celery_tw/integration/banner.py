@@ -7,6 +7,7 @@ from celery_tw.errors import CeleryTWError
 from celery_tw.integration import broker
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.moments import from_ms
+from celery_tw.integration.publishing.choice import fire_path
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.timetable import Timetable
 
@@ -18,7 +19,7 @@ def banner(app: Any) -> str:
     """Return the lines between Celery's own; never raises for a Redis that is away."""
     parts = Connected(app)
     client = broker.connect(app, timeout_s=PATIENCE_S)
-    lines = [("namespace", parts.settings.namespace), ("time zone", str(app.timezone)), ("fire path", "one script on the Redis broker")]
+    lines = [("namespace", parts.settings.namespace), ("time zone", str(app.timezone)), ("fire path", fire_path(app))]
     try:
         lines += _timetable_lines(app, parts, Timetable(client, parts.keys))
         lines.append(("leader", _leader_line(Election(client, parts.keys))))
