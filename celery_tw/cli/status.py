@@ -32,7 +32,9 @@ def _facts(found: Status) -> Iterator[tuple[str, str]]:
     yield "entries", f"{found.names}, of which {found.waiting} wait for a slot"
     yield "late", _late(found)
     yield "backlog", _backlog(found)
-    yield "set aside", "; ".join(f"entry {entry_id}: {reason}" for entry_id, reason in found.quarantined.items())
+    yield "fire path", found.fire_path
+    yield "outbox", _outbox(found)
+    yield "set aside", "; ".join(f"{_member(member)}: {reason}" for member, reason in found.quarantined.items())
     yield "dispatch", _held(found)
 
 
@@ -53,6 +55,16 @@ def _late(found: Status) -> str:
 def _backlog(found: Status) -> str:
     slots = sum(found.backlogs.values())
     return f"{slots} slots of {len(found.backlogs)} entries" if slots else "none"
+
+
+def _outbox(found: Status) -> str:
+    """Return what waits for a broker apart; '' where there is nothing to say."""
+    parts = [(found.claimed, "wait for the broker"), (found.refused, "of them refused by it"), (found.buried, "buried")]
+    return ", ".join(f"{number} {what}" for number, what in parts if number)
+
+
+def _member(member: str) -> str:
+    return f"entry {member}" if member.isdigit() else member
 
 
 def _held(found: Status) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from celery_tw.stores.redis.claims import Claims
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.timetable import Timetable
 
@@ -26,10 +27,12 @@ class Status:
     """The state of one namespace; durations in seconds.
 
     *leader* is None when nobody leads. *late* counts entries that are due by more than a second. *held* tells that dispatch waits for
-    ``tw clock accept`` after a step of *held_step* seconds.
+    ``tw clock accept`` after a step of *held_step* seconds. *fire_path* tells how a fire reaches the broker; *claimed* counts the messages
+    that wait in the outbox for a broker apart, *refused* those of them that it has refused, *buried* those that it refused too often.
     """
 
     namespace: str
+    fire_path: str
     leader: str | None
     epoch: int | None
     lease_left: float | None
@@ -42,17 +45,22 @@ class Status:
     backlogs: dict[str, int]
     held: bool
     held_step: float | None
+    claimed: int
+    refused: int
+    buried: int
 
 
-def read_status(timetable: Timetable, election: Election) -> Status:
+def read_status(timetable: Timetable, election: Election, claims: Claims, *, fire_path: str) -> Status:
     """Return the status of the timetable's namespace."""
     leader, lease_left_ms = election.leader()
     owner = leader.get("owner")
     names, waiting = timetable.count()
     late, oldest_ms = timetable.overdue(grace_ms=1000)
     hold = election.clock_hold()
+    outbox = claims.sizes()
     return Status(
         namespace=timetable.keys.namespace,
+        fire_path=fire_path,
         leader=owner,
         epoch=int(leader["epoch"]) if "epoch" in leader else None,
         lease_left=lease_left_ms / 1000 if leader else None,
@@ -65,6 +73,9 @@ def read_status(timetable: Timetable, election: Election) -> Status:
         backlogs=timetable.backlog_sizes(),
         held=hold is not None,
         held_step=hold["step"] / 1000 if hold else None,
+        claimed=outbox.waiting,
+        refused=outbox.refused,
+        buried=outbox.buried,
     )
 
 

@@ -15,6 +15,7 @@ from celery_tw.integration.clock_control import ClockControl
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.deferral import Deferral
 from celery_tw.integration.eject import Ejected, Ejector
+from celery_tw.integration.publishing.choice import fire_path
 from celery_tw.integration.safeguards import check_namespace
 from celery_tw.integration.spawned_children import install_in_children
 from celery_tw.integration.status import Status, read_status
@@ -176,7 +177,7 @@ class TimeWheel:
 
     def status(self) -> Status:
         """Return who leads and how the timetable stands."""
-        return read_status(self._parts.timetable, self._parts.election)
+        return read_status(self._parts.timetable, self._parts.election, self._parts.claims, fire_path=fire_path(self.app))
 
     @cached_property
     def clock(self) -> ClockControl:

@@ -25,3 +25,17 @@ def test_it_counts_entries(cli, wheel, shop):
     wheel.schedule("tea", shop.tasks["shop.report"].s(), every(60))
     assert "1, of which 1 wait for a slot" in cli.done("status")
     assert cli.json("status")["status"]["names"] == 1
+
+
+def test_it_says_how_a_fire_reaches_the_broker_and_what_waits_for_it(cli, wheel, redis_client):
+    keys = wheel._parts.keys
+    assert "one script on the Redis broker" in cli.done("status")
+    for number in ("1-1", "1-2"):
+        redis_client.xadd(keys.outbox, {"entry": "2", "delivery": "at_least_once", "message": "{}"}, id=number)
+    redis_client.hset(keys.refused, "1-1", '{"count": 1}')
+    redis_client.hset(keys.buried, "0-1", "{}")
+    redis_client.hset(keys.bad, "message 0-1", '{"reason": "its queue is full"}')
+    said = cli.done("status")
+    assert "2 wait for the broker, 1 of them refused by it, 1 buried" in said
+    assert "message 0-1" in said
+    assert cli.json("status")["status"]["claimed"] == 2
