@@ -1,0 +1,155 @@
+"""Ledger: what happened on the server, as an onlooker sees it.
+
+Before and after each call that may write, the ledger reads the entries and the queue straight from the server's memory. It trusts no reply
+and no argument: what reached the queue, and how each entry stood at that moment, is what the oracles judge.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from celery_tw.stores.redis.keys import Keys, is_one_time
+
+if TYPE_CHECKING:
+    from tests.sim.server import Server
+
+QUEUE = b"queue"
+LEADERS_SCRIPTS = frozenset({"fire", "fire_once", "drain", "quarantine", "rerender"})
+WRITERS = frozenset({"put", "change", "remove", "put_once", "defer", "cancel", "hold", "hurry", "open_backlog", "claim_static"}) | LEADERS_SCRIPTS
+
+
+@dataclass(frozen=True, slots=True)
+class Recurring:
+    """A recurring entry as it stood."""
+
+    definition: bytes
+    version: int
+    mark_ms: int
+    count: int
+    paused: bool
+    removed: bool
+    due_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OneTimeTask:
+    """A one-time task as it stood."""
+
+    record: bytes
+    due_ms: int | None
+    held_ms: int | None
+
+
+State = Recurring | OneTimeTask
+
+
+@dataclass(slots=True)
+class Call:
+    """One call that the server ran."""
+
+    number: int
+    at_us: int
+    server_ms: int
+    label: str
+    host: str
+    fields: list[bytes]
+    reply: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A call that changed entries (None: not there), or put messages into the queue. *fenced* tells that its epoch was the leader's."""
+
+    call: Call
+    before: Mapping[int, State | None]
+    after: Mapping[int, State | None]
+    pushed: tuple[bytes, ...] = ()
+    fenced: bool = True
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All that was seen. *tape* holds every call when it is wanted for a replay."""
+
+    keys: Keys
+    events: list[Event] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    tape: list[Call] | None = None
+    calls: int = 0
+    labels: dict[str, set[str]] = field(default_factory=dict)
+    _states: dict[int, State] = field(default_factory=dict)
+    _queued: int = 0
+
+    @contextmanager
+    def looking_on(self, server: "Server", label: str, host: str, fields: list[bytes]) -> Iterator[Call]:
+        """Compare how things stand before and after the call."""
+        self.calls += 1
+        call = Call(self.calls, server.timeline.now_us, server.now_ms(), label, host, fields)
+        self.labels.setdefault(host.partition(".")[0], set()).add(label)
+        fenced = label not in LEADERS_SCRIPTS or self._leads(server, fields)
+        yield call
+        if self.tape is not None:
+            self.tape.append(call)
+        if label == "acquire" and isinstance(call.reply, list) and call.reply[0] == b"led":
+            self.epochs.append(int(call.reply[1]))
+        if label in WRITERS:
+            self._compare(server, call, fenced)
+
+    def state(self, entry_id: int) -> State | None:
+        """Return how an entry stands now."""
+        return self._states.get(entry_id)
+
+    def states(self) -> Mapping[int, State]:
+        return self._states
+
+    def _leads(self, server: "Server", fields: list[bytes]) -> bool:
+        """Return whether a leader's script comes from the present leader; its epoch is the first argument after the keys."""
+        leader = server.data.get(self.keys.leader.encode())
+        epoch = fields[3 + int(fields[2])]
+        return leader is not None and leader.value.get(b"epoch") == epoch
+
+    def _compare(self, server: "Server", call: Call, fenced: bool) -> None:
+        pushed = self._new_messages(server)
+        states = dict(self._read(server))
+        changed = [entry_id for entry_id in states.keys() | self._states.keys() if states.get(entry_id) != self._states.get(entry_id)]
+        if changed or pushed:
+            before = {entry_id: self._states.get(entry_id) for entry_id in self._states.keys() | states.keys()}
+            after = {entry_id: states.get(entry_id) for entry_id in sorted(changed)}
+            self.events.append(Event(call, before, after, pushed, fenced))
+        self._states = states
+
+    def _new_messages(self, server: "Server") -> tuple[bytes, ...]:
+        item = server.data.get(QUEUE)
+        waiting = item.value if item else []
+        new = len(waiting) - self._queued
+        self._queued = len(waiting)
+        return tuple(reversed(list(waiting[:new]))) if new else ()
+
+    def _read(self, server: "Server") -> Iterator[tuple[int, State]]:
+        prefix = self.keys.entry(0)[:-1].encode()
+        data, due, held = server.data, server.data.get(self.keys.due.encode()), server.data.get(self.keys.held.encode())
+        for key in list(data):
+            if not key.startswith(prefix):
+                continue
+            member = key[len(prefix) :]
+            entry_id, value = int(member), data[key].value
+            score = due.value.get(member) if due else None
+            due_ms = None if score is None else int(score)
+            if is_one_time(entry_id):
+                held_ms = held.value.get(member) if held else None
+                yield entry_id, OneTimeTask(bytes(value), due_ms, None if held_ms is None else int(held_ms))
+            elif value.get(b"def") is not None:
+                yield entry_id, _recurring(value, due_ms)
+
+
+def _recurring(value: Any, due_ms: int | None) -> Recurring:
+    return Recurring(
+        definition=value.get(b"def"),
+        version=int(value.get(b"ver") or 0),
+        mark_ms=int(value.get(b"mark") or 0),
+        count=int(value.get(b"count") or 0),
+        paused=value.get(b"paused") == b"1",
+        removed=value.get(b"removed") is not None,
+        due_ms=due_ms,
+    )

@@ -1,0 +1,121 @@
+"""Server: fakeredis with our real scripts, under virtual time.
+
+Every call passes `execute`, one at a time, as on a real server; the ledger looks on. fakeredis reads the time with ``time.time`` in several
+modules: `virtual_time` gives those a clock of ours, which the server's ``TIME``, its expiries and its stream ids then follow.
+"""
+
+import sys
+import time as real_time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fakeredis
+import redis
+from fakeredis._helpers import SimpleError
+
+from celery_tw.stores.redis.keys import Keys
+from tests.sim.ledger import Ledger
+from tests.sim.timeline import Strand, Timeline
+
+EPOCH_US = 1_800_000_000_000_000
+KEYS = Keys("sim")
+
+
+class Server:
+    """One server; *offset_us* is how far its clock has been set apart."""
+
+    def __init__(self, timeline: Timeline, ledger: Ledger) -> None:
+        self.timeline = timeline
+        self.ledger = ledger
+        self.fake = fakeredis.FakeServer(version=(7,))
+        self.offset_us = 0
+        self.away = False
+        self.stalled_until_us = 0
+        self.generation = 0
+        self._readers: set[Strand] = set()
+        self._number: object = None
+
+    def now_us(self) -> int:
+        """Return the server's own time, UTC."""
+        return EPOCH_US + self.timeline.now_us + self.offset_us
+
+    def now_ms(self) -> int:
+        return self.now_us() // 1000
+
+    @property
+    def data(self) -> Any:
+        """The database: keys as bytes, each with a ``value``."""
+        return self.fake.dbs[0]
+
+    def execute(self, socket: Any, label: str, host: str, fields: list[bytes]) -> Any:
+        """Run one command that came over *socket* and return the reply, an exception for an error."""
+        self.data.time = self.now_us() / 1_000_000
+        with self.ledger.looking_on(self, label, host, fields) as call:
+            socket._process_command(list(fields))
+            call.reply = socket.responses.get_nowait()
+        self._tell_readers()
+        return call.reply
+
+    def error(self, socket: Any, text: str) -> Exception:
+        """Return the exception that redis-py makes of the error reply *text*."""
+        error: Exception = socket._decode_error(SimpleError(text))
+        return error
+
+    def break_connections(self) -> None:
+        """Let every open connection be broken when it is used next, and the answers on it be lost."""
+        self.generation += 1
+        for strand in self._readers:
+            self.timeline.wake(strand)
+
+    def wait_for_news(self, us: int) -> None:
+        """Let the running strand sleep until the news change, at most *us*."""
+        strand = self.timeline.running
+        self._readers.add(strand)
+        self.timeline.wait(us)
+        self._readers.discard(strand)
+
+    def _tell_readers(self) -> None:
+        item = self.data.get(KEYS.news_seq.encode())
+        number = item and item.value
+        if number == self._number:
+            return
+        self._number = number
+        for strand in sorted(self._readers, key=lambda strand: strand.name):
+            self.timeline.wake(strand)
+
+
+class _Time:
+    """Stands in for the module ``time``: a server's time, and the module's other names."""
+
+    def __init__(self) -> None:
+        self.server: Server | None = None
+
+    def time(self) -> float:
+        assert self.server is not None
+        return self.server.now_us() / 1_000_000
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(real_time, name)
+
+
+_TIME = _Time()
+
+
+@contextmanager
+def virtual_time(server: Server) -> Iterator[None]:
+    """Let fakeredis live in the time of *server* meanwhile."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("fakeredis") and getattr(module, "time", None) is real_time]
+    _TIME.server = server
+    for module in modules:
+        module.time = _TIME  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.time = real_time  # type: ignore[attr-defined]
+
+
+def refused_connection() -> Exception:
+    """Return the error of a server that is away."""
+    return redis.exceptions.ConnectionError("Error 111 connecting to sim:1. Connection refused.")

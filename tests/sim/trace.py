@@ -1,0 +1,176 @@
+"""Trace: everything that a simulation is told: the seed of its delays, who takes part, what is asked and what goes wrong.
+
+`draw` makes one from a seed. A trace is a plain value and prints as the Python that makes it again; leaving out an operation or a fault
+leaves a trace, which is how a failing one is made short.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tests.sim import faults as f
+from tests.sim import workload as w
+from tests.sim.faults import Fault
+from tests.sim.workload import Operation
+
+BEGIN_MS = 1000
+ACTIVE_MS = 12_000
+
+RARELY_LONG_MS = (50, 200, 900, 1500, 3500, 5500)
+LEADERS_CALLS = ("fire", "fire_once", "drain", "renew", "poll", "page", "hmget")
+CLIENTS_CALLS = ("put", "change", "put_once", "defer", "cancel", "remove", "hold", "time", "hmget")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One history to be played; *lease_ms* is the leaders'."""
+
+    seed: int
+    schedulers: int
+    lease_ms: int
+    operations: tuple[Operation, ...]
+    faults: tuple[Fault, ...]
+
+    def __str__(self) -> str:
+        lines = [f"seed {self.seed}, {self.schedulers} scheduler(s), lease {self.lease_ms} ms"]
+        steps: Sequence[Operation | Fault] = sorted((*self.operations, *self.faults), key=lambda step: step.at_ms)
+        return "\n".join([*lines, *(f"  {step!r}," for step in steps)])
+
+
+def draw(seed: int, *, faults: bool = True) -> Trace:
+    """Return the trace of *seed*."""
+    chance = random.Random(seed)
+    schedulers = chance.choice((1, 2, 2, 2, 3))
+    operations = tuple(_operations(chance))
+    return Trace(
+        seed=seed,
+        schedulers=schedulers,
+        lease_ms=chance.choice((1500, 3000)),
+        operations=operations,
+        faults=tuple(_faults(chance, schedulers)) if faults else (),
+    )
+
+
+def _operations(chance: random.Random) -> list[Operation]:
+    operations: list[Operation] = []
+    revision = 0
+    for number in range(chance.randint(2, 4)):
+        name = f"e{number}"
+        operations.append(_put(chance, name, _early(chance), revision := revision + 1))
+        for _ in range(chance.randint(0, 4)):
+            revision += 1
+            operations.append(_change(chance, name, _moment(chance), revision))
+    for number in range(chance.randint(1, 4)):
+        revision += 1
+        operations += _one_time(chance, f"once{number}", _moment(chance), revision)
+    for number in range(chance.randint(1, 3)):
+        operations += _deferred(chance, f"task{number}", _moment(chance))
+    return sorted(operations, key=lambda operation: operation.at_ms)
+
+
+def _early(chance: random.Random) -> int:
+    return chance.randint(0, 1500)
+
+
+def _moment(chance: random.Random) -> int:
+    return BEGIN_MS + chance.randrange(ACTIVE_MS)
+
+
+def _client(chance: random.Random) -> str:
+    return chance.choice(("c0", "c1"))
+
+
+def _put(chance: random.Random, name: str, at_ms: int, revision: int) -> Operation:
+    misfire = chance.choice(("latest", "latest", "skip", "catch_up", "catch_up"))
+    return w.Put(
+        at_ms=at_ms,
+        client=_client(chance),
+        name=name,
+        period_ms=chance.choice((500, 700, 1000, 1000, 2000, 5000)),
+        revision=revision,
+        misfire=misfire,
+        limit=chance.choice((2, 100)) if misfire == "catch_up" else 0,
+        tolerance_ms=chance.choice((200, 1000, 5000)),
+        jitter_ms=chance.choice((0, 0, 0, 300)),
+        max_runs=chance.choice((None, None, None, 5)),
+    )
+
+
+def _change(chance: random.Random, name: str, at_ms: int, revision: int) -> Operation:
+    kind = chance.choice(("put", "put", "resend", "pause", "resume", "resume", "remove", "backfill"))
+    if kind in ("put", "resend"):
+        return _put(chance, name, at_ms, revision)
+    if kind == "backfill":
+        return w.Backfill(at_ms=at_ms, client=_client(chance), name=name, back_ms=chance.choice((1000, 4000)))
+    verb: Callable[..., Operation] = {"pause": w.Pause, "resume": w.Resume, "remove": w.Remove}[kind]
+    return verb(at_ms=at_ms, client=_client(chance), name=name)
+
+
+def _one_time(chance: random.Random, name: str, at_ms: int, revision: int) -> list[Operation]:
+    client, in_ms = _client(chance), chance.choice((0, 50, 300, 1000, 4000))
+    misfire, tolerance_ms = chance.choice((("latest", 5000), ("latest", 5000), ("skip", 1000)))
+    first = w.PutOnce(
+        at_ms=at_ms, client=client, name=name, in_ms=in_ms, revision=revision, misfire=misfire, tolerance_ms=tolerance_ms
+    )
+    verb: Callable[..., Operation] | None = chance.choice((None, None, w.Pause, w.Resume, w.Remove, w.Hurry))
+    if verb is None:
+        return [first]
+    return [first, verb(at_ms=at_ms + chance.randrange(in_ms + 500), client=_client(chance), name=name)]
+
+
+def _deferred(chance: random.Random, name: str, at_ms: int) -> list[Operation]:
+    in_ms = chance.choice((50, 300, 1000, 4000))
+    first = w.Defer(at_ms=at_ms, client=_client(chance), name=name, in_ms=in_ms)
+    if chance.random() < 0.5:
+        return [first]
+    return [first, w.Cancel(at_ms=at_ms + chance.randrange(in_ms + 500), client=_client(chance), name=name)]
+
+
+def _faults(chance: random.Random, schedulers: int) -> list[Fault]:
+    return [_fault(chance, schedulers) for _ in range(chance.choice((0, 1, 2, 2, 3, 5)))]
+
+
+def _fault(chance: random.Random, schedulers: int) -> Fault:
+    at_ms = _moment(chance)
+    if chance.random() < 0.25:
+        return _fault_of_all(chance, at_ms, schedulers)
+    on_client = chance.random() < 0.35
+    host = _client(chance) if on_client else f"s{chance.randrange(schedulers)}"
+    calls = CLIENTS_CALLS if on_client else LEADERS_CALLS
+    call = chance.choice(("", *calls, *calls))
+    long_ms = chance.choice(RARELY_LONG_MS)
+    where = chance.choice(("before", "after"))
+    kind = chance.choice(("crash", "freeze", "freeze", "lose", "lose", "delay", "refuse", "stop"))
+    match kind:
+        case "crash":
+            return f.Crash(at_ms=at_ms, host=host, call=call, where=where, restart_ms=long_ms)  # type: ignore[arg-type]
+        case "freeze":
+            return f.Freeze(at_ms=at_ms, host=host, call=call, where=where, for_ms=long_ms)  # type: ignore[arg-type]
+        case "lose":
+            return f.LoseReply(at_ms=at_ms, host=host, call=call, how=chance.choice(("reset", "timeout")))  # type: ignore[arg-type]
+        case "delay":
+            return f.Delay(at_ms=at_ms, host=host, call=call, for_ms=long_ms)
+        case "stop" if not on_client:
+            return f.Stop(at_ms=at_ms, host=host, restart_ms=long_ms)
+        case _:
+            return f.Refuse(at_ms=at_ms, host=host, call=call, error=chance.choice(f.ERRORS), times=chance.choice((1, 1, 3)))
+
+
+def _fault_of_all(chance: random.Random, at_ms: int, schedulers: int) -> Fault:
+    kind = chance.choice(("outage", "stall", "reset", "clock", "wall", "flush", "trim", "trim"))
+    long_ms = chance.choice(RARELY_LONG_MS)
+    match kind:
+        case "outage":
+            return f.Outage(at_ms=at_ms, for_ms=long_ms)
+        case "stall":
+            return f.Stall(at_ms=at_ms, for_ms=long_ms)
+        case "reset":
+            return f.Reset(at_ms=at_ms)
+        case "clock":
+            return f.ServerClock(at_ms=at_ms, step_ms=chance.choice((-8000, -3000, -400, 400, 3000, 8000)))
+        case "wall":
+            return f.HostClock(at_ms=at_ms, host=f"s{chance.randrange(schedulers)}", step_ms=chance.choice((-3_600_000, 7000, 3_600_000)))
+        case "flush":
+            return f.FlushScripts(at_ms=at_ms)
+        case _:
+            return f.TrimNews(at_ms=at_ms)
