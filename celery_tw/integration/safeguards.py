@@ -17,11 +17,11 @@ def check_namespace(app: Any, election: Election, *, schedules: bool = False) ->
     """Claim the namespace for this project, or raise `NamespaceTaken` when it is another's.
 
     A project is known by its app's name and by the packages its tasks come from: another name, or packages that have nothing in common,
-    are another project. The packages are compared for a process that *schedules*, which knows all tasks of its project; a client may know
-    only some, or those of other people's packages.
+    are another project. The packages are compared, and left on record, by a process that *schedules*, which knows all tasks of its
+    project; a client may know only some, or those of other people's packages.
     """
     mine = project(app)
-    owner = election.claim_namespace(mine)
+    owner = election.claim_namespace(mine if schedules else {**mine, "packages": []})
     ours, theirs = set(mine["packages"]), set(owner.get("packages", ()))
     strangers = schedules and ours and theirs and not ours & theirs
     if owner.get("app") != mine["app"] or strangers:

@@ -112,13 +112,20 @@ class Election:
         return {member.decode(): _line(raw) for member, raw in stored.items()}
 
     def claim_namespace(self, project: Mapping[str, Any]) -> dict[str, Any]:
-        """Write *project* as the owner of the namespace unless it has one; return the owner."""
+        """Write *project* as the owner of the namespace unless it has one; return the owner.
+
+        Of an owner that left no packages on record, a client, the packages are added.
+        """
+        written = json.dumps(project, sort_keys=True)
         with translated_errors("project"):
             owner = self.client.get(self.keys.project)
             if owner is None:
-                self.client.set(self.keys.project, json.dumps(project, sort_keys=True), nx=True)
+                self.client.set(self.keys.project, written, nx=True)
                 owner = self.client.get(self.keys.project)
-        return _line(owner)
+            line = _line(owner)
+            if project.get("packages") and line == {**project, "packages": []}:
+                self.client.set(self.keys.project, written)
+        return line
 
 
 def _line(raw: bytes | None) -> dict[str, Any]:

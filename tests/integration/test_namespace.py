@@ -1,0 +1,47 @@
+"""Whose namespace it is: told by the app's name, and among schedulers by the packages of the tasks."""
+
+from collections.abc import Callable
+
+import pytest
+import redis
+from celery import Celery
+
+from celery_tw.errors import NamespaceTaken
+from celery_tw.integration.safeguards import check_namespace
+from celery_tw.stores.redis.election import Election
+from celery_tw.stores.redis.keys import Keys
+
+MakeApp = Callable[..., Celery]
+
+
+@pytest.fixture
+def election(redis_client: redis.Redis) -> Election:
+    return Election(redis_client, Keys("shop"))
+
+
+def project(make_app: MakeApp, package: str, name: str = "shop") -> Celery:
+    app = make_app(name)
+    app.task(name=f"{package}.work", shared=False)(work)
+    return app
+
+
+def work() -> None:
+    """Do nothing: only the name counts."""
+
+
+def test_a_client_that_comes_first_keeps_no_scheduler_of_its_project_out(make_app: MakeApp, election: Election) -> None:
+    check_namespace(project(make_app, "website"), election)
+    check_namespace(project(make_app, "shop"), election, schedules=True)
+
+
+def test_a_scheduler_of_other_packages_is_kept_out_whoever_came_first(make_app: MakeApp, election: Election) -> None:
+    check_namespace(project(make_app, "website"), election)
+    check_namespace(project(make_app, "shop"), election, schedules=True)
+    with pytest.raises(NamespaceTaken, match="tasks of shop"):
+        check_namespace(project(make_app, "bank"), election, schedules=True)
+
+
+def test_an_app_of_another_name_is_kept_out(make_app: MakeApp, election: Election) -> None:
+    check_namespace(project(make_app, "shop"), election)
+    with pytest.raises(NamespaceTaken, match="belongs to the project 'shop'"):
+        check_namespace(project(make_app, "bank", "bank"), election)
