@@ -1,5 +1,6 @@
 """Whose namespace it is: told by the app's name, and among schedulers by the packages of the tasks."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -34,11 +35,19 @@ def test_a_client_that_comes_first_keeps_no_scheduler_of_its_project_out(make_ap
     check_namespace(project(make_app, "shop"), election, schedules=True)
 
 
-def test_a_scheduler_of_other_packages_is_kept_out_whoever_came_first(make_app: MakeApp, election: Election) -> None:
+def test_a_scheduler_leaves_its_packages_on_record_whoever_came_first(
+    make_app: MakeApp, election: Election, redis_client: redis.Redis
+) -> None:
     check_namespace(project(make_app, "website"), election)
     check_namespace(project(make_app, "shop"), election, schedules=True)
-    with pytest.raises(NamespaceTaken, match="tasks of shop"):
-        check_namespace(project(make_app, "bank"), election, schedules=True)
+    assert "shop" in json.loads(redis_client.get(election.keys.project) or b"")["packages"]
+
+
+def test_a_scheduler_of_other_packages_is_kept_out(make_app: MakeApp, election: Election, redis_client: redis.Redis) -> None:
+    redis_client.set(election.keys.project, json.dumps({"app": "shop", "packages": ["bank"]}))
+    with pytest.raises(NamespaceTaken, match="tasks of bank"):
+        check_namespace(project(make_app, "shop"), election, schedules=True)
+    check_namespace(project(make_app, "shop"), election)
 
 
 def test_an_app_of_another_name_is_kept_out(make_app: MakeApp, election: Election) -> None:
