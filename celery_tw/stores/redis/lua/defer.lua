@@ -3,8 +3,8 @@
 -- ARGV  1 'first' or 'again'  2 id  3 mid  4 due ms  5 task id  6 the record after its third line  7 grace ms ('' = ask for no leader)
 --       8 schema version  9 news kept
 -- reply {now ms, status}: 'put' | 'leaderless' (nobody leads, and nobody was seen within the grace) | 'taken' (the id is another task's)
---       | 'fired', 'cancelled' (what the first call became, whose answer was lost)
--- A repeated call brings the same id and mid and says so; whatever the first one did is done once.
+--       | 'fired', 'cancelled' (what the other call became, whose answer was lost)
+-- A repeated call brings the same id and mid and says so; whatever the first one did is done once. The first may also come after it, late.
 -- SET comes first: a full memory refuses it, and then nothing has been written.
 local due, by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
@@ -18,8 +18,8 @@ local now_text = string.format('%.0f', now)
 local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]*)\n')
 if holder == mid then return {now_text, 'put'} end
 if holder then return {now_text, 'taken'} end
+if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end
 if again then
-  if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end
   local stopped = redis.call('ZSCORE', cancelled, task)
   if stopped and now - tonumber(stopped) < JUST_CANCELLED_MS then return {now_text, 'cancelled'} end
 end
