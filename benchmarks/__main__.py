@@ -2,9 +2,17 @@
 
 import argparse
 
-from benchmarks import accuracy, dispatch, failover, startup, wheel
+from benchmarks import accuracy, brokers, dispatch, eta, failover, startup, wheel
 
-BENCHMARKS = {"dispatch": dispatch, "accuracy": accuracy, "startup": startup, "failover": failover, "wheel": wheel}
+BENCHMARKS = {
+    "dispatch": dispatch,
+    "accuracy": accuracy,
+    "startup": startup,
+    "failover": failover,
+    "brokers": brokers,
+    "eta": eta,
+    "wheel": wheel,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

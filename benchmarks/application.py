@@ -2,6 +2,7 @@
 
 ``BENCH_URL`` is the broker. ``BENCH_STATIC`` entries stand in ``beat_schedule``, due every ``BENCH_PERIOD_S`` seconds; the first
 ``BENCH_OVERDUE`` of them ran last two periods ago, the others now. ``BENCH_LOOP_S`` is how often RedBeat looks, which its fail-over takes.
+``BENCH_TIMETABLE`` is the Redis of the timetable when the broker is another server.
 """
 
 import os
@@ -58,6 +59,8 @@ def _from_environment() -> Celery:
     settings: dict[str, Any] = {"beat_schedule": schedule}
     if "BENCH_LOOP_S" in os.environ:
         settings["beat_max_loop_interval"] = float(os.environ["BENCH_LOOP_S"])
+    if "BENCH_TIMETABLE" in os.environ:
+        settings["tw_redis_url"] = os.environ["BENCH_TIMETABLE"]
     return make_app(os.environ["BENCH_URL"], **settings)
 
 

@@ -24,6 +24,15 @@ def store_one_time(app: Celery, count: int, *, at: datetime) -> float:
     return _store_many(app, count, once(at))
 
 
+def store_spread(app: Celery, count: int, *, first: datetime, within_s: float) -> None:
+    """Store *count* one-time tasks due one after the other, from *first* on."""
+    task, step = app.tasks["benchmarks.work"], timedelta(seconds=within_s / count)
+    TimeWheel(app).schedule_many(
+        {"name": entry_name(number), "signature": task.s(number, **KWARGS), "schedule": once(first + number * step)}
+        for number in range(count)
+    )
+
+
 def store_recurring(app: Celery, count: int, *, period_s: float, anchor: datetime) -> float:
     """Store *count* entries on the grid of *period_s* through *anchor*; return how many seconds it took."""
     return _store_many(app, count, every(seconds=period_s, anchor=anchor))

@@ -1,7 +1,8 @@
 """AMQP: publish to RabbitMQ with pipelined confirms, on a connection of our own.
 
-Messages of a batch are written one after the other, and the broker's confirms are read as they come: waiting for each before the next is
-written costs a round trip (and a write to disk) a message. Each message says ``mandatory``, so that one that no queue takes comes back.
+Messages of a batch are written one after the other, many at a time (``cork.py``), and the broker's confirms are read as they come: waiting
+for each before the next is written costs a round trip (and a write to disk) a message. Each message says ``mandatory``, so that one that
+no queue takes comes back.
 
 =====================================  ====================================================================================
 the broker                             the outcome
@@ -20,16 +21,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from amqp import spec
 from kombu.transport.pyamqp import Transport
 
 from celery_tw.errors import BrokerUnavailable
 from celery_tw.failpoints import failpoint
 from celery_tw.integration.neutral import current_properties
+from celery_tw.integration.publishing.cork import Cork
 from celery_tw.integration.publishing.declarations import Declarations
 from celery_tw.scheduler.ports import Outcome
 from celery_tw.stores.redis.envelope import Envelope
 
 LOOK_S = 0.5
+LOOK_EACH = 100
 SILENT_LOOKS = 60
 WRITE_S = 5.0
 CONNECTION_FORCED = 320
@@ -50,6 +54,7 @@ class AmqpPublisher:
         self._connection: Any = None
         self._channel: Any = None
         self._declarations: Declarations | None = None
+        self._cork = Cork()
         self._flight = _Flight([])
         self._sent = 0
         self._blocked = ""
@@ -98,7 +103,13 @@ class AmqpPublisher:
             connection.collect()
 
     def _connect(self) -> None:
-        ours = {"confirm_publish": False, "on_blocked": self._on_blocked, "on_unblocked": self._on_unblocked}
+        ours = {
+            "confirm_publish": False,
+            "frame_writer": self._cork.writer,
+            "on_blocked": self._on_blocked,
+            "on_unblocked": self._on_unblocked,
+            "write_timeout": WRITE_S,
+        }
         connection = self.app.connection_for_write(transport_options=ours)
         try:
             connection.ensure_connection(
@@ -148,26 +159,28 @@ class AmqpPublisher:
     def _send(self, flight: "_Flight") -> None:
         assert self._declarations is not None
         self._declarations.make(flight.envelopes)
-        now_ms = self.now_ms()
-        for position, envelope in enumerate(flight.envelopes):
-            properties = current_properties(envelope, now_ms=now_ms)
-            message = self._channel.prepare_message(
-                envelope.body,
-                properties.pop("priority", None),
-                envelope.content_type,
-                envelope.content_encoding,
-                dict(envelope.headers),
-                properties,
-            )
-            flight.pending[self._sent + 1] = position
-            self._channel.basic_publish(
-                message,
-                exchange=envelope.exchange,
-                routing_key=envelope.routing_key,
-                mandatory=envelope.expects_a_queue,
-                timeout=WRITE_S,
-            )
-            self._sent += 1
+        with self._cork.held():
+            for position, envelope in enumerate(flight.envelopes):
+                if position and position % LOOK_EACH == 0:
+                    self._cork.flush()
+                    self._look(0)
+                self._write(flight, position, envelope)
+
+    def _write(self, flight: "_Flight", position: int, envelope: Envelope) -> None:
+        """Write one message, as the channel's ``basic_publish`` does, which would look for what the broker says before each."""
+        properties = current_properties(envelope, now_ms=self.now_ms())
+        message = self._channel.prepare_message(
+            envelope.body,
+            properties.pop("priority", None),
+            envelope.content_type,
+            envelope.content_encoding,
+            dict(envelope.headers),
+            properties,
+        )
+        flight.pending[self._sent + 1] = position
+        destination = (0, envelope.exchange, envelope.routing_key, envelope.expects_a_queue, False)
+        self._channel.send_method(spec.Basic.Publish, "Bssbb", destination, message)
+        self._sent += 1
 
     def _await_confirms(self, flight: "_Flight") -> None:
         silent = 0
