@@ -5,6 +5,9 @@ returned; and ``task_revoked`` is sent, in this process, where the task is regis
 it, within ``accept_content``. A backend that fails, or a message that this process cannot read, takes nothing back: the tasks are
 cancelled, and the log says whose results stay as they were. A backend that failed once is not tried again for the tasks of the same call:
 Celery's own retries have cost many seconds by then.
+
+A retry is stored a moment before the run that failed writes RETRY. Cancelled in just that moment, it does not run, and its result says
+RETRY: the last one to write wins.
 """
 
 import logging

@@ -171,7 +171,7 @@ def test_a_task_sent_with_the_id_of_a_cancelled_one_runs(stage: Stage, client: C
 def test_a_retry_that_waits_is_cancelled(stage: Stage, client: Celery) -> None:
     stage.start_beats(1, module="deferring", conf=ALWAYS)
     result = client.signature("shop.flaky", args=(3, HOUR)).apply_async()
-    wait_until(lambda: waiting(client) == 1, 20, message="the task to have failed once")
+    wait_until(lambda: waiting(client) == 1 and result.state == "RETRY", 20, message="the task to have failed once")
 
     cancelled = TimeWheel(client).cancel(result.id)
 
