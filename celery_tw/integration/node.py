@@ -1,4 +1,4 @@
-"""Node: one scheduler process: an elector, an engine, a listener and, for a broker apart, an outbox, each in its own thread.
+"""Node: one scheduler process: an elector, an engine, a listener and an outbox, each in its own thread.
 
 The elector renews the lease in a thread of its own, so that a slow broker or a long batch never costs it. The listener waits for news and
 wakes the others. They all loop over step functions that know nothing of threads.
@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from celery_tw.core.term import Term
 from celery_tw.errors import CeleryTWError
+from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.publishing.choice import publisher_for
 from celery_tw.integration.safeguards import check_eviction, check_namespace
@@ -22,7 +23,6 @@ from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.assembly import assemble
 from celery_tw.scheduler.loops import Loop
 from celery_tw.scheduler.outbox import Outbox
-from celery_tw.scheduler.ports import Publisher
 from celery_tw.scheduler.watchdog import Watchdog
 from celery_tw.stores.redis.news import NewsReader
 
@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 LISTEN_MS = 500
 JOIN_S = 1.0
 STUCK_LEASES = 3
+CLAIMING_MS = 1000
+LEFTOVERS_MS = 10_000
+"""How often the outbox is looked at unasked: where fires go through it, and where only an earlier broker can have left something there."""
+
 STUCK_PUBLISHING_MS = 60_000
 """Publishing may take its time: connecting alone takes seconds for each of several brokers that are away."""
 
@@ -54,8 +58,9 @@ class Node:
             max_skew_ms=parts.settings.max_clock_skew_ms,
             describe=self._describe,
         )
+        self.claims = not shares_redis(app)
         self.publisher = publisher_for(app, now_ms=parts.redis_time.now_ms, go_on=lambda: self._publish.goes_on())
-        self.outbox = None if self.publisher is None else self._outbox(self.publisher)
+        self.outbox = self._outbox()
         self.engine = assemble(
             parts.client,
             parts.keys,
@@ -74,14 +79,14 @@ class Node:
             ),
             clock=parts.clock,
             redis_time=parts.redis_time,
-            room=None if self.outbox is None else self.outbox.room,
+            room=self.outbox.room if self.claims else None,
         )
         self._news = NewsReader(parts.client, parts.keys)
         self._elect = Loop("tw-elect", self._elect_step)
         self._listen = Loop("tw-listen", self._listen_step)
         self._work = Loop("tw-work", self._work_step)
         self._publish = Loop("tw-publish", self._publish_step)
-        prompt, patient = (self._elect, self._listen, self._work), (self._publish,) if self.outbox is not None else ()
+        prompt, patient = (self._elect, self._listen, self._work), (self._publish,)
         self.loops = (*prompt, *patient)
         boot_ms, limit_ms = parts.clock.boot_ms(), STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS
         self._watchdogs = (
@@ -89,15 +94,16 @@ class Node:
             Watchdog(patient, limit_ms=max(limit_ms, STUCK_PUBLISHING_MS), boot_ms=boot_ms),
         )
 
-    def _outbox(self, publisher: Publisher) -> Outbox:
+    def _outbox(self) -> Outbox:
         parts = self.parts
         return Outbox(
             claims=parts.claims,
-            publisher=publisher,
+            publisher=self.publisher,
             elector=self.elector,
             clock=parts.clock,
             redis_time=parts.redis_time,
             on_room=lambda: self._work.wake(),
+            idle_ms=CLAIMING_MS if self.claims else LEFTOVERS_MS,
         )
 
     def started_ms(self) -> int:
@@ -134,7 +140,7 @@ class Node:
             self.elector.resign()
         except CeleryTWError as error:
             logger.warning("the lease runs out by itself: %s", error)
-        if self.publisher is not None and not self._publish.runs():
+        if not self._publish.runs():
             self.publisher.close()
 
     # Steps
@@ -165,10 +171,9 @@ class Node:
 
     def _work_step(self) -> int:
         wait_ms = self.engine.step()
-        if self.outbox is not None:
+        if self.claims:
             self._publish.wake()
         return wait_ms
 
     def _publish_step(self) -> int:
-        assert self.outbox is not None
         return self.outbox.step()

@@ -42,7 +42,6 @@ REFUSED_OUTSTANDING = 10_000
 BATCH = 500
 REFUSALS = 5
 STAND_BY_MS = 1000
-IDLE_MS = 1000
 AWAY_MS = 500
 UNKNOWN_MS = 100
 
@@ -74,7 +73,10 @@ class Parcel:
 
 
 class Outbox:
-    """Publishes claimed messages while *elector* leads; *on_room* is called when the outbox has become shorter."""
+    """Publishes claimed messages while *elector* leads, looking for them each *idle_ms* at least.
+
+    *on_room* is called when the outbox has become shorter.
+    """
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class Outbox:
         clock: Clock,
         redis_time: RedisTime,
         on_room: Callable[[], None] = lambda: None,
+        idle_ms: int = 1000,
     ) -> None:
         self.claims = claims
         self.publisher = publisher
@@ -92,6 +95,7 @@ class Outbox:
         self.clock = clock
         self.redis_time = redis_time
         self.on_room = on_room
+        self.idle_ms = idle_ms
         self._epoch: int | None = None
         self._parcels: dict[str, Parcel] = {}
         self._refusals: dict[str, int] = {}
@@ -181,7 +185,7 @@ class Outbox:
         return batch
 
     def _wait_ms(self, now_ms: int) -> int:
-        return min((parcel.wake_ms - now_ms for parcel in self._parcels.values() if parcel.wake_ms > now_ms), default=IDLE_MS)
+        return min((parcel.wake_ms - now_ms for parcel in self._parcels.values() if parcel.wake_ms > now_ms), default=self.idle_ms)
 
     def _without_cancelled(self, epoch: int, batch: Sequence[Parcel]) -> list[Parcel]:
         """Strike out what was cancelled after it was claimed; return the others."""

@@ -246,7 +246,7 @@ def test_a_redis_that_goes_away_leaves_it_unknown_and_is_found_again() -> None:
 @pytest.mark.parametrize(
     ("broker", "wheel", "path", "kind"),
     [
-        ("redis://localhost/0", None, "one script on the Redis broker", type(None)),
+        ("redis://localhost/0", None, "one script on the Redis broker", GenericPublisher),
         ("redis://localhost/1", "redis://localhost/0", "an outbox, published through kombu's redis", GenericPublisher),
         ("amqp://localhost//", "redis://localhost/0", "an outbox, published to amqp with confirms", AmqpPublisher),
         ("memory://", "redis://localhost/0", "an outbox, published through kombu's memory", GenericPublisher),

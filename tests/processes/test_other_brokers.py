@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+import redis
 from celery import Celery
 
 from celery_tw import TimeWheel, once
@@ -106,3 +107,21 @@ def test_the_memory_transport_gets_its_fires_in_the_schedulers_process(
     assert message.headers["periodic_task_name"] == "pay"
     node.check()
     wait_until(lambda: TimeWheel(app).status().claimed == 0, RUN_S)
+
+
+def test_what_waits_for_an_earlier_broker_goes_to_the_present_one(
+    make_app: Callable[..., Celery], redis_url: str, redis_client: redis.Redis, node_of: Callable[[Celery], Node]
+) -> None:
+    before = make_app(broker_url="amqp://127.0.0.1:1//", tw_redis_url=redis_url)
+    before.task(name="shop.record", shared=False)(_runs_elsewhere)
+    node = node_of(before)
+    TimeWheel(before).schedule("pay", before.tasks["shop.record"].s(), once(datetime.now(UTC) + timedelta(seconds=0.5)))
+    wait_until(lambda: TimeWheel(before).status().claimed == 1, RUN_S, message="the task to wait for a broker that is away")
+    node.close()
+
+    after = make_app(broker_url=redis_url)
+    after.task(name="shop.record", shared=False)(_runs_elsewhere)
+    node_of(after)
+    wait_until(lambda: redis_client.llen("celery"), RUN_S, message="the task in the queue")
+    assert TimeWheel(after).status().fire_path == "one script on the Redis broker"
+    wait_until(lambda: TimeWheel(after).status().claimed == 0, RUN_S)

@@ -11,10 +11,8 @@ from celery_tw.integration.publishing.generic import GenericPublisher
 from celery_tw.scheduler.ports import Publisher
 
 
-def publisher_for(app: Any, *, now_ms: Callable[[], int], go_on: Callable[[], bool]) -> Publisher | None:
-    """Return what publishes the outbox to the broker of *app*, or None when one script reaches the queues and there is no outbox."""
-    if shares_redis(app):
-        return None
+def publisher_for(app: Any, *, now_ms: Callable[[], int], go_on: Callable[[], bool]) -> Publisher:
+    """Return what publishes the outbox to the broker of *app*; where one script reaches the queues, that is what another broker left."""
     publisher = AmqpPublisher if _speaks_amqp(app) else GenericPublisher
     return publisher(app, now_ms=now_ms, go_on=go_on)
 
