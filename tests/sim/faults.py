@@ -9,6 +9,9 @@ from typing import Literal
 
 Where = Literal["before", "after"]
 
+ANY_SCHEDULER = "s"
+"""The host of a fault that strikes whichever scheduler makes the call first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFault:

@@ -18,7 +18,7 @@ from celery_tw.errors import StoreRefused, StoreUnavailable
 from celery_tw.integration import storing
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.election import Election
-from tests.sim.faults import CallFault, Crash, Fault, FlushScripts, Outage, Reset, ServerClock, Stall, Stop, TrimNews
+from tests.sim.faults import ANY_SCHEDULER, CallFault, Crash, Fault, FlushScripts, Outage, Reset, ServerClock, Stall, Stop, TrimNews
 from tests.sim.faults import HostClock as HostClockStep
 from tests.sim.ledger import Call, Event, Ledger, State
 from tests.sim.scheduler import HostClock, SimulatedScheduler
@@ -79,6 +79,7 @@ class Simulation:
         self.clients: dict[str, Client] = {}
         self.starts = 0
         self.strikes: list[tuple[int, Fault]] = []
+        self.shared_faults: list[CallFault] = []
 
     def _scheduler_names(self) -> list[str]:
         return [f"s{number}" for number in range(self.trace.schedulers)]
@@ -105,6 +106,7 @@ class Simulation:
         scheduler = SimulatedScheduler(f"{name}.{self.starts}", self.timeline, self.server, self.clocks[name], self.settings)
         scheduler.caller.on_crash = lambda fault: self._crash(name, scheduler, fault)
         scheduler.caller.strikes = self.strikes
+        scheduler.caller.shared_faults = self.shared_faults
         self.schedulers[name] = scheduler
 
     def _crash(self, name: str, scheduler: SimulatedScheduler, fault: Crash) -> None:
@@ -130,7 +132,7 @@ class Simulation:
             self.strikes.append((self.timeline.now_us // 1000, fault))
         match fault:
             case CallFault():
-                self._caller(fault.host).faults.append(fault)
+                self._faults_of(fault.host).append(fault)
             case Stop():
                 self._stop(fault)
             case Outage():
@@ -150,11 +152,12 @@ class Simulation:
             case TrimNews():
                 self._by_hand("xtrim", [b"XTRIM", KEYS.news.encode(), b"MAXLEN", b"0"])
 
-    def _caller(self, name: str) -> Caller:
-        if name in self.schedulers:
-            return self.schedulers[name].caller
-        client = self.clients.get(name)
-        return client.caller if client is not None else Caller(Host(name), self.timeline, self.server)
+    def _faults_of(self, name: str) -> list[CallFault]:
+        """Return the faults in wait for a host; those of one that takes no part strike nobody."""
+        if name == ANY_SCHEDULER:
+            return self.shared_faults
+        host = self.schedulers.get(name) or self.clients.get(name)
+        return host.caller.faults if host is not None else []
 
     def _stop(self, fault: Stop) -> None:
         scheduler = self.schedulers[fault.host]
@@ -167,8 +170,7 @@ class Simulation:
     def _by_hand(self, label: str, command: list[bytes]) -> None:
         caller = Caller(Host("operator"), self.timeline, self.server)
         connection: Any = caller.client().connection_pool.make_connection()
-        connection.connect()
-        self.server.execute(connection.socket, label, "operator", command)
+        self.server.execute(connection._connect(), label, "operator", command)
 
     # The end
 
@@ -176,6 +178,7 @@ class Simulation:
         """Take every fault away that still waits or lasts."""
         self.server.away = False
         self.server.stalled_until_us = 0
+        self.shared_faults.clear()
         for client in self.clients.values():
             client.caller.faults.clear()
             client.host.frozen_until_us = 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tests.sim import faults as f
 from tests.sim import workload as w
-from tests.sim.faults import Fault
+from tests.sim.faults import ANY_SCHEDULER, Fault
 from tests.sim.workload import Operation
 
 BEGIN_MS = 1000
@@ -47,7 +47,7 @@ def draw(seed: int, *, faults: bool = True) -> Trace:
         schedulers=schedulers,
         lease_ms=chance.choice((1500, 3000)),
         operations=operations,
-        faults=tuple(_faults(chance, schedulers)) if faults else (),
+        faults=tuple(_faults(chance, schedulers, operations)) if faults else (),
     )
 
 
@@ -59,7 +59,7 @@ def _operations(chance: random.Random) -> list[Operation]:
         operations.append(_put(chance, name, _early(chance), revision := revision + 1))
         for _ in range(chance.randint(0, 4)):
             revision += 1
-            operations.append(_change(chance, name, _moment(chance), revision))
+            operations.append(_change(chance, name, _moment_near(chance, operations, within_ms=20), revision))
     for number in range(chance.randint(1, 4)):
         revision += 1
         operations += _one_time(chance, f"once{number}", _moment(chance), revision)
@@ -74,6 +74,14 @@ def _early(chance: random.Random) -> int:
 
 def _moment(chance: random.Random) -> int:
     return BEGIN_MS + chance.randrange(ACTIVE_MS)
+
+
+def _moment_near(chance: random.Random, operations: Sequence[Operation], *, within_ms: int) -> int:
+    """Return a moment that is, half of the time, that of an operation or a little before: where things meet, things go wrong."""
+    late = [operation.at_ms for operation in operations if operation.at_ms > BEGIN_MS + within_ms]
+    if not late or chance.random() < 0.5:
+        return _moment(chance)
+    return chance.choice(late) - chance.randrange(within_ms)
 
 
 def _client(chance: random.Random) -> str:
@@ -126,18 +134,18 @@ def _deferred(chance: random.Random, name: str, at_ms: int) -> list[Operation]:
     return [first, w.Cancel(at_ms=at_ms + chance.randrange(in_ms + 500), client=_client(chance), name=name)]
 
 
-def _faults(chance: random.Random, schedulers: int) -> list[Fault]:
-    return [_fault(chance, schedulers) for _ in range(chance.choice((0, 1, 2, 2, 3, 5)))]
+def _faults(chance: random.Random, schedulers: int, operations: Sequence[Operation]) -> list[Fault]:
+    moments = [_moment_near(chance, operations, within_ms=400) for _ in range(chance.choice((0, 1, 2, 2, 3, 5)))]
+    return [_fault(chance, schedulers, at_ms) for at_ms in moments]
 
 
-def _fault(chance: random.Random, schedulers: int) -> Fault:
-    at_ms = _moment(chance)
+def _fault(chance: random.Random, schedulers: int, at_ms: int) -> Fault:
     if chance.random() < 0.25:
         return _fault_of_all(chance, at_ms, schedulers)
     on_client = chance.random() < 0.35
-    host = _client(chance) if on_client else f"s{chance.randrange(schedulers)}"
     calls = CLIENTS_CALLS if on_client else LEADERS_CALLS
     call = chance.choice(("", *calls, *calls))
+    host = _client(chance) if on_client else chance.choice((f"s{chance.randrange(schedulers)}", ANY_SCHEDULER))
     long_ms = chance.choice(RARELY_LONG_MS)
     where = chance.choice(("before", "after"))
     kind = chance.choice(("crash", "freeze", "freeze", "lose", "lose", "delay", "refuse", "stop"))
@@ -151,7 +159,7 @@ def _fault(chance: random.Random, schedulers: int) -> Fault:
         case "delay":
             return f.Delay(at_ms=at_ms, host=host, call=call, for_ms=long_ms)
         case "stop" if not on_client:
-            return f.Stop(at_ms=at_ms, host=host, restart_ms=long_ms)
+            return f.Stop(at_ms=at_ms, host=f"s{chance.randrange(schedulers)}", restart_ms=long_ms)
         case _:
             return f.Refuse(at_ms=at_ms, host=host, call=call, error=chance.choice(f.ERRORS), times=chance.choice((1, 1, 3)))
 

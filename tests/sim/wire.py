@@ -6,7 +6,7 @@ the answer is read (or lost).
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
@@ -43,6 +43,7 @@ class Caller:
         self.timeline = timeline
         self.server = server
         self.faults: list[CallFault] = []
+        self.shared_faults: list[CallFault] = []
         self.strikes: list[tuple[int, Fault]] = []
         self.on_crash: Any = lambda fault: None
 
@@ -89,14 +90,14 @@ class Caller:
 
     def _take(self, label: str) -> CallFault | None:
         now_ms = self.timeline.now_us // 1000
-        for fault in self.faults:
-            if fault.at_ms <= now_ms and fault.call in ("", label):
-                self.faults.remove(fault)
-                self.strikes.append((now_ms, fault))
-                if isinstance(fault, Refuse) and fault.times > 1:
-                    again = Refuse(at_ms=fault.at_ms, host=fault.host, call=fault.call, error=fault.error, times=fault.times - 1)
-                    self.faults.append(again)
-                return fault
+        for waiting in (self.faults, self.shared_faults):
+            for fault in waiting:
+                if fault.at_ms <= now_ms and fault.call in ("", label):
+                    waiting.remove(fault)
+                    self.strikes.append((now_ms, fault))
+                    if isinstance(fault, Refuse) and fault.times > 1:
+                        waiting.append(replace(fault, times=fault.times - 1))
+                    return fault
         return None
 
     def _stop(self, fault: Crash | Freeze) -> None:

@@ -1,0 +1,153 @@
+"""Mutants: planted mistakes, each a small change of a script's text or of a method, that the simulation must find.
+
+A simulation that finds nothing proves little unless it is known to find these. `WITHIN` says within how many seeds each is found; a mutant
+that is found later, or not at all, means that the oracles or the faults have become weaker.
+
+The mark that FIRE compares stands behind a second guard, the due time: whatever has moved one has moved the other, so that either alone
+suffices against every single fault. So the mutant *no mark check* leaves both out, and the marks that clients compare are mutants apart.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any
+
+from celery_tw.scheduler.engine import Engine
+from celery_tw.stores.redis.news import News, NewsReader
+from celery_tw.stores.redis.scripts import script
+
+Plant = Callable[[], Callable[[], None]]
+"""Plants a mistake and returns what takes it out again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A mistake, the rules that it may break, and the number of seeds within which that is seen."""
+
+    name: str
+    rules: frozenset[str]
+    within: int
+    plants: tuple[Plant, ...]
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """Let the mistake be in the product meanwhile."""
+        undo = [plant() for plant in self.plants]
+        try:
+            yield
+        finally:
+            for take_out in reversed(undo):
+                take_out()
+
+
+def _text(name: str, old: str, new: str) -> Plant:
+    """Return a plant that puts *new* in the place of *old* in the script *name*."""
+
+    def plant() -> Callable[[], None]:
+        one = script(name)
+        text, digest = one.text, one.digest
+        assert text.count(old) == 1, f"{name}.lua has changed: {old!r} is there {text.count(old)} times"
+        one.text = text.replace(old, new)
+        one.digest = sha1(one.text.encode(), usedforsecurity=False).hexdigest()
+
+        def take_out() -> None:
+            one.text, one.digest = text, digest
+
+        return take_out
+
+    return plant
+
+
+def _method(owner: type, name: str, changed: Callable[[Any], Any]) -> Plant:
+    """Return a plant that puts what *changed* makes of it in the place of a method."""
+
+    def plant() -> Callable[[], None]:
+        real = getattr(owner, name)
+        setattr(owner, name, changed(real))
+        return lambda: setattr(owner, name, real)
+
+    return plant
+
+
+def _without_sweep(poll: Any) -> Any:
+    def blind(self: Engine, now_ms: int) -> list[bytes]:
+        real = self.dispatching.poll
+        self.dispatching.poll = lambda **asked: ([], real(**asked)[1])  # type: ignore[method-assign]
+        try:
+            return poll(self, now_ms)  # type: ignore[no-any-return]
+        finally:
+            del self.dispatching.poll
+
+    return blind
+
+
+def _without_gaps(read: Any) -> Any:
+    def deaf(self: NewsReader, *, block_ms: int) -> tuple[list[News], bool]:
+        return read(self, block_ms=block_ms)[0], False
+
+    return deaf
+
+
+EPOCH_CHECK = "if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end"
+NO_MARK = "if state[1] ~= e.version or tonumber(e.slot) <= (tonumber(state[2] or '0') or 0) then return 'moved' end"
+
+
+def _mutant(name: str, rules: str, within: int, *plants: Plant) -> Mutant:
+    return Mutant(name, frozenset(rules.split(", ")), within, plants)
+
+
+MUTANTS = (
+    _mutant("no epoch check in FIRE", "fenced", 150, _text("fire", EPOCH_CHECK, "")),
+    _mutant("no epoch check in FIRE ONCE", "fenced", 300, _text("fire_once", EPOCH_CHECK, "")),
+    _mutant("no epoch check in DRAIN", "fenced", 300, _text("drain", EPOCH_CHECK, "")),
+    _mutant(
+        "no mark check",
+        "once, phantom",
+        300,
+        _text("fire", NO_MARK, "if state[1] ~= e.version then return 'moved' end"),
+        _text("fire", "if score ~= e.due then return 'moved' end", "if not score then return 'moved' end"),
+    ),
+    _mutant(
+        "no mark check in PUT",
+        "mark, once, phantom, hole",
+        300,
+        _text("put", "(found[1] or '') ~= version or moved then", "(found[1] or '') ~= version then"),
+    ),
+    _mutant(
+        "no mark check in CHANGE",
+        "mark, once, phantom, hole",
+        300,
+        _text(
+            "change",
+            "if not stored[1] or stored[1] .. ' ' .. (stored[3] or '0') ~= version or stored[2]",
+            "if not stored[1] or stored[1] ~= string.match(version, '%d+') or stored[2]",
+        ),
+    ),
+    _mutant(
+        "no version compare",
+        "phantom",
+        150,
+        _text("fire", NO_MARK, NO_MARK.replace("state[1] ~= e.version or ", "")),
+    ),
+    _mutant("no sweep of due", "left over, stored", 300, _method(Engine, "_poll", _without_sweep)),
+    _mutant("news gap ignored", "late, left over", 300, _method(NewsReader, "read", _without_gaps)),
+    _mutant("insert without nonce", "once", 300, _text("put_once", "elseif redis.call('ZSCORE', fired, mid) then", "elseif false then")),
+    _mutant(
+        "deferral without nonce",
+        "once",
+        300,
+        _text("defer", "if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end", ""),
+    ),
+    _mutant("fires early", "early", 300, _text("fire", "if tonumber(e.due) > now then return 'early' end", "")),
+    _mutant("drains twice", "once, phantom", 300, _text("drain", "if state[1] ~= expected then return {now_text, 'moved'} end", "")),
+    _mutant(
+        "skips unrecorded",
+        "hole",
+        60,
+        _text("fire", "redis.call('ZADD', e.skips, e.skip_to, e.skip)", "redis.call('EXISTS', e.skips)"),
+    ),
+    _mutant("held tasks stay due", "phantom", 300, _text("hold", "redis.call('ZREM', due, id)", "redis.call('EXISTS', due)")),
+)
+
+by_name = {mutant.name: mutant for mutant in MUTANTS}
