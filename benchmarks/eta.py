@@ -31,7 +31,8 @@ MIB = 1024 * 1024
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=30, help=f"rounds of {CALLS_A_ROUND} calls of each kind (default %(default)s)")
     parser.add_argument("--tasks", type=int, default=20_000, help="tasks an hour ahead (default %(default)s)")
-    parser.add_argument("--short", type=int, default=2000, help="tasks due after four visibility timeouts (default %(default)s)")
+    parser.add_argument("--short", type=int, default=2000, help="tasks due soon (default %(default)s)")
+    parser.add_argument("--due", type=float, default=30.0, metavar="SECONDS", help="when those are due (default %(default)s)")
     parser.add_argument("--visibility", type=float, default=4.0, metavar="SECONDS", help="visibility timeout (default %(default)s)")
 
 
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> Report:
     _calls(report, options.rounds)
     for who, with_time_wheel in (("celery-tw", True), ("Celery alone", False)):
         waiting = _waiting(options.tasks, options.visibility, with_time_wheel=with_time_wheel)
-        runs = _runs(options.short, options.visibility, with_time_wheel=with_time_wheel)
+        runs = _runs(options.short, options.due, options.visibility, with_time_wheel=with_time_wheel)
         again = len(runs) - len(set(runs))
         report.add(
             f"{who}: {options.tasks:,} an hour ahead, {options.short:,} soon",
@@ -132,8 +133,8 @@ class Waiting:
 
 
 @contextmanager
-def _stage(visibility_s: float, *, with_time_wheel: bool) -> "Iterator[tuple[Any, redis.Redis, subprocess.Popen[bytes]]]":
-    """Run a worker on a server of its own, and a leader if wanted; give a task of theirs, a client of the server, and the worker."""
+def _stage(visibility_s: float, *, with_time_wheel: bool) -> "Iterator[tuple[str, Any, redis.Redis, subprocess.Popen[bytes]]]":
+    """Run a worker on a server of its own, and a leader if wanted; give its URL, a task, a client of the server, and the worker."""
     with ExitStack() as stack:
         server = stack.enter_context(start_server())
         client = stack.enter_context(server.client())
@@ -145,11 +146,11 @@ def _stage(visibility_s: float, *, with_time_wheel: bool) -> "Iterator[tuple[Any
         worker = stack.enter_context(working(server.url, visibility_s=visibility_s))
         note = app.tasks["benchmarks.note"]
         _warm_up(client, note)
-        yield note, client, worker
+        yield server.url, note, client, worker
 
 
 def _waiting(tasks: int, visibility_s: float, *, with_time_wheel: bool) -> Waiting:
-    with _stage(visibility_s, with_time_wheel=with_time_wheel) as (note, client, worker):
+    with _stage(visibility_s, with_time_wheel=with_time_wheel) as (_, note, client, worker):
         before = memory_bytes(worker.pid)
         for number in range(tasks):
             note.apply_async((number,), countdown=HOUR_S)
@@ -158,14 +159,19 @@ def _waiting(tasks: int, visibility_s: float, *, with_time_wheel: bool) -> Waiti
         return Waiting(client.hlen("unacked"), int(client.get(RECEIVED) or 0), growth / MIB)
 
 
-def _runs(tasks: int, visibility_s: float, *, with_time_wheel: bool) -> list[bytes]:
-    """Send tasks that are due after four visibility timeouts; return what ran, until two more had passed."""
-    with _stage(visibility_s, with_time_wheel=with_time_wheel) as (note, client, _):
+def _runs(tasks: int, due_s: float, visibility_s: float, *, with_time_wheel: bool) -> list[bytes]:
+    """Send tasks that are due in *due_s*, start a second worker as a deployment does, and return what ran.
+
+    A worker looks 10 s after its start, and then each 100 s, for messages that were held longer than the visibility timeout.
+    """
+    with _stage(visibility_s, with_time_wheel=with_time_wheel) as (url, note, client, _):
         for number in range(tasks):
-            note.apply_async((number,), countdown=4 * visibility_s)
-        _wait_for_runs(client, tasks)
-        time.sleep(2 * visibility_s)
-        return client.lrange(RUNS, 0, -1)
+            note.apply_async((number,), countdown=due_s)
+        time.sleep(visibility_s)
+        with working(url, visibility_s=visibility_s):
+            _wait_for_runs(client, tasks)
+            time.sleep(2 * visibility_s)
+            return client.lrange(RUNS, 0, -1)
 
 
 def _warm_up(client: redis.Redis, note: Any) -> None:
