@@ -29,6 +29,9 @@ from celery_tw.stores.redis.news import NewsReader
 logger = logging.getLogger(__name__)
 
 LISTEN_MS = 500
+GATHER_MS = 20
+"""After news the listener looks away for so long, so that a thousand tasks stored in a second wake the leader fifty times, not a thousand."""
+
 JOIN_S = 1.0
 STUCK_LEASES = 3
 CLAIMING_MS = 1000
@@ -167,7 +170,7 @@ class Node:
             self._work.wake()
             if any(news.kind == "resigned" for news in heard):
                 self._elect.wake()
-        return 0
+        return GATHER_MS if heard else 0
 
     def _work_step(self) -> int:
         wait_ms = self.engine.step()
