@@ -107,11 +107,14 @@ class Backlogs:
             next_ms=following,
             left=left,
             again_ms=again_ms,
+            version=known.version,
             delivery=known.definition.delivery,
         )
         if status == "fired":
             self.allowance.spend(queue, len(slots_ms))
             self.gauges.fired += len(slots_ms)
+            self.entries.forget(backlog.entry_id)
+        elif status == "moved":
             self.entries.forget(backlog.entry_id)
         elif status.startswith("refused"):
             logger.error("the backlog of %s waits: %s", known.definition.name, status)
@@ -120,7 +123,9 @@ class Backlogs:
         """End a backlog whose slots the entry's schedule does not have any more, and put them on record."""
         logger.warning("the backlog of %s ends with %d slot(s) left: its schedule has changed", known.definition.name, backlog.left)
         rest = SkippedRange(from_ms=backlog.next_ms, to_ms=backlog.to_ms, count=backlog.left, reason="schedule changed")
-        self.dispatching.drain(epoch, backlog, slots_ms=[], commands=[], next_ms=None, left=0, again_ms=now_ms, skipped=rest)
+        self.dispatching.drain(
+            epoch, backlog, slots_ms=[], commands=[], next_ms=None, left=0, again_ms=now_ms, version=known.version, skipped=rest
+        )
 
     def _slots(self, backlog: Backlog, known: Known, count: int) -> list[int]:
         return slots_between(known.recurrence, backlog.next_ms - 1, backlog.to_ms, limit=count) if count > 0 else []

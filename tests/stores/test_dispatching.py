@@ -187,6 +187,23 @@ def test_the_backlog_of_a_removed_entry_ends(timetable: Timetable, dispatching: 
     assert timetable.backlog_sizes() == {}
 
 
+def test_a_backlog_is_not_drained_on_what_its_entry_was_before(
+    timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
+) -> None:
+    timetable.put([recurring(2)])
+    timetable.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
+    backlog, (stored,) = dispatching.read_backlog("2:7"), timetable.read([2])
+    assert backlog is not None
+    assert stored is not None
+    paused = [("paused", "1")]
+    assert timetable.change(2, version=stored.version, mark_ms=stored.mark_ms, due_ms=None, fields=paused)
+    slots = {"slots_ms": [100], "commands": [TO_CELERY], "next_ms": 200, "left": 2, "again_ms": 5}
+
+    assert dispatching.drain(epoch, backlog, version=stored.version, **slots) == "moved"
+    assert redis_client.llen("celery") == 0
+    assert dispatching.drain(epoch, backlog, version=stored.version + 1, **slots) == "fired"
+
+
 def test_a_fired_one_time_task_leaves_no_trace_but_its_marker(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, keys: Keys, epoch: int
 ) -> None:

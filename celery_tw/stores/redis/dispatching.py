@@ -172,10 +172,14 @@ class Dispatching:
         next_ms: int | None,
         left: int,
         again_ms: int,
+        version: int | None = None,
         delivery: Delivery = "at_least_once",
         skipped: SkippedRange | None = None,
     ) -> str:
-        """Fire the next slots of a backlog, or close it with *skipped*; return fired, moved, removed or refused with the reason."""
+        """Fire the next slots of a backlog, or close it with *skipped*; return fired, moved, removed or refused with the reason.
+
+        Nothing is done when the entry has another version than *version*, which it was decided on; None stands for any.
+        """
         shard, member = self.keys, backlog.member
         call = _Arguments(
             shard.outbox,
@@ -191,7 +195,7 @@ class Dispatching:
         )
         call.args += ("" if next_ms is None else next_ms, left, again_ms)
         call.args += ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)
-        call.args += (SKIPS_KEPT_MS, len(slots_ms), *slots_ms)
+        call.args += (SKIPS_KEPT_MS, "" if version is None else version, len(slots_ms), *slots_ms)
         call.add_commands(commands, delivery)
         _, (status,) = statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
         return status

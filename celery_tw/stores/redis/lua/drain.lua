@@ -2,9 +2,9 @@
 -- KEYS  1 leader  2 backlogs  3 backlog  4 entry  5 history  6 skips; then the queue keys (counted from 0)
 -- ARGV  1 epoch  2 lease ms  3 history size  4 backlog member  5 slot expected next  6 slot next after these ('' = drained)
 --       7 slots left after these  8 ms of the next attempt  9 skip ('' | JSON)  10 its end ms  11 skips kept ms
---       12 number of slots, then the slots; then the number of commands, and per command: operation ('claim' takes the delivery
---       with it, after a blank), queue index, payload
--- reply {now ms, 'fired' | 'moved' | 'removed' | 'refused <why>'}
+--       12 version of the entry that the slots are of ('' = no matter which)  13 number of slots, then the slots; then the number of
+--       commands, and per command: operation ('claim' takes the delivery with it, after a blank), queue index, payload
+-- reply {now ms, 'fired' | 'moved' (the backlog, or the entry, is not as known) | 'removed' | 'refused <why>'}
 -- Invariant: the backlog moves on right after its messages; two leaders, or one repeating itself, cannot move it twice.
 local leader, backlogs, backlog, entry, history, skips = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local epoch, lease, history_size, member, expected, following, left, again, skip, skip_to, skips_kept =
@@ -22,9 +22,10 @@ if not known[1] or known[2] then
   redis.call('ZREM', backlogs, member)
   return {now_text, 'removed'}
 end
+if ARGV[12] ~= '' and known[1] ~= ARGV[12] then return {now_text, 'moved'} end
 
-local slots = tonumber(ARGV[12])
-local at = 12 + slots + 1
+local slots = tonumber(ARGV[13])
+local at = 13 + slots + 1
 local commands = {}
 for i = 1, tonumber(ARGV[at]) do
   commands[i] = {operation = ARGV[at + 3 * i - 2], queue = KEYS[7 + tonumber(ARGV[at + 3 * i - 1])], payload = ARGV[at + 3 * i]}
@@ -63,7 +64,7 @@ else
 end
 if slots > 0 then redis.call('HSET', entry, 'fired', now_text) end
 if history_size > 0 and slots > 0 and redis.call('TYPE', history).ok ~= 'string' then
-  for i = 1, slots do redis.call('LPUSH', history, ARGV[12 + i] .. ' ' .. now_text .. ' ' .. (state[2] or '0')) end
+  for i = 1, slots do redis.call('LPUSH', history, ARGV[13 + i] .. ' ' .. now_text .. ' ' .. (state[2] or '0')) end
   redis.call('LTRIM', history, 0, history_size - 1)
 end
 if skip ~= '' then
