@@ -78,7 +78,9 @@ class Deferral:
     def producer(self, real: Any, *, due_ms: int) -> DeferringProducer:
         """Return the producer that stores what is published with it until *due_ms*."""
         assert self._tasks is not None
-        return DeferringProducer(real, due_ms=due_ms, store=partial(self._tasks.store, due_ms=due_ms))
+        tasks = self._tasks
+        delay_ms = due_ms - tasks.now_ms()
+        return DeferringProducer(self.app, real, due_ms=due_ms, delay_ms=delay_ms, store=partial(tasks.store, due_ms=due_ms))
 
 
 def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:

@@ -10,16 +10,22 @@ from typing import Any
 
 from celery_tw.integration.identity_headers import ETA
 from celery_tw.integration.moments import from_ms
+from celery_tw.integration.native_delay import with_native_delay
 
 Store = Callable[[Any, Mapping[str, Any]], bool]
 
 
 class DeferringProducer:
-    """Stands for the producer *real* during one send; *store* takes a body and its publish options, and returns whether it stored them."""
+    """Stands for the producer *real* during one send of *app*.
 
-    def __init__(self, real: Any, *, due_ms: int, store: Store) -> None:
+    *store* takes a body and its publish options and returns whether it stored them; otherwise the task is due at *due_ms*, in *delay_ms*.
+    """
+
+    def __init__(self, app: Any, real: Any, *, due_ms: int, delay_ms: int, store: Store) -> None:
+        self._app = app
         self._real = real
         self._eta = from_ms(due_ms).isoformat()
+        self._delay_ms = delay_ms
         self._store = store
         self._seen = False
 
@@ -36,7 +42,8 @@ class DeferringProducer:
         headers = options["headers"]
         headers["eta"] = self._eta
         headers.pop(ETA, None)
-        return self._real.publish(body, **options)
+        driver_type = self._real.connection.transport.driver_type
+        return self._real.publish(body, **with_native_delay(self._app, options, driver_type=driver_type, delay_ms=self._delay_ms))
 
     def _with_eta(self, body: Any) -> Any:
         """Return a ``task-sent`` event with the ETA that its task was called with."""

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 LISTEN_MS = 500
 GATHER_MS = 20
-"""After news the listener looks away for so long, so that a thousand tasks stored in a second wake the leader fifty times, not a thousand."""
+"""After news the listener looks away for so long: a thousand tasks stored in a second wake the leader fifty times, not a thousand."""
 
 JOIN_S = 1.0
 STUCK_LEASES = 3
