@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery.utils.quorum_queues import detect_quorum_queues
-from kombu import Exchange
+from kombu.entity import Exchange
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 DELAYING_EXCHANGE = "celery_delayed_27"
