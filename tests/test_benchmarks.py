@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.requirements import require
+from tests.requirements import require, why_no_rabbitmq
 
 ROOT = Path(__file__).parent.parent
 SMALL = {
@@ -15,7 +15,9 @@ SMALL = {
     "accuracy": ["--entries=3", "--seconds=2", "--held=20"],
     "startup": ["--entries=200", "--peer-entries=5", "--sample=50", "--idle=1"],
     "failover": ["--repeat=1"],
+    "eta": ["--rounds=1", "--tasks=20", "--short=10", "--due=3", "--visibility=1"],
     "wheel": ["--entries=2000"],
+    "brokers": ["--entries=40", "--singly=20", "--loaded=200", "--outage=1", "--missed=20"],
 }
 
 
@@ -23,7 +25,7 @@ SMALL = {
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_benchmark_reports_figures_of_all_contenders_and_findings_with_their_targets(name):
-    _require_what_it_runs_on()
+    _require_what_it_runs_on(name)
     command = [sys.executable, "-m", "benchmarks", name, "--json", *SMALL[name]]
     report = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     assert report["benchmark"] == name
@@ -32,6 +34,8 @@ def test_a_small_benchmark_reports_figures_of_all_contenders_and_findings_with_t
     assert all(set(finding) == {"what", "value", "at_least", "at_most", "met"} for finding in report["findings"])
 
 
-def _require_what_it_runs_on() -> None:
+def _require_what_it_runs_on(name: str) -> None:
     pytest.importorskip("redbeat", reason="needs the `bench` extra")
+    if name == "brokers":
+        require("rabbitmq", missing=why_no_rabbitmq())
     require("linux", missing=None if Path("/proc/self/stat").exists() else "the figures of a process are read from /proc")
