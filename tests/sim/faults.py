@@ -118,7 +118,7 @@ class FlushScripts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrimNews:
-    """The news are cut off before everybody has read them."""
+    """The next news are cut off before anybody has read them, as when more come at once than are kept."""
 
     at_ms: int
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 QUEUE = b"queue"
 LEADERS_SCRIPTS = frozenset({"fire", "fire_once", "drain", "quarantine", "rerender"})
-WRITERS = frozenset({"put", "change", "remove", "put_once", "defer", "cancel", "hold", "hurry", "open_backlog", "claim_static"}) | LEADERS_SCRIPTS
+CLIENTS_SCRIPTS = frozenset({"put", "change", "remove", "put_once", "defer", "cancel", "hold", "hurry", "open_backlog"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Ledger:
             self.tape.append(call)
         if label == "acquire" and isinstance(call.reply, list) and call.reply[0] == b"led":
             self.epochs.append(int(call.reply[1]))
-        if label in WRITERS:
+        if label in CLIENTS_SCRIPTS | LEADERS_SCRIPTS:
             self._compare(server, call, fenced)
 
     def state(self, entry_id: int) -> State | None:

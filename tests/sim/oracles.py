@@ -123,7 +123,8 @@ def _once(fired: list[Fired]) -> Iterator[Violation]:
     counts = Counter(message.fire_id for message in fired)
     for message in fired:
         if counts[message.fire_id] > 1:
-            yield Violation("once", message.at_ms, f"{message.name} slot {message.slot_ms} reached the queue {counts[message.fire_id]} times")
+            what = f"{message.name} slot {message.slot_ms} reached the queue {counts[message.fire_id]} times"
+            yield Violation("once", message.at_ms, what)
             counts[message.fire_id] = 1
 
 
@@ -218,7 +219,7 @@ def _holes(outcome: Outcome, fire_ids: set[str]) -> Iterator[Violation]:
         for slot_ms in slots_between(recurrence, before.mark_ms, after.mark_ms, limit=COUNTED):
             gone = FIRE_IDS.fire_id(entry_id, slot_ms) not in fire_ids and not waiting and not _skipped(outcome, entry_id, slot_ms)
             if gone:
-                what = f"{definition.name} slot {slot_ms} was passed over by {event.call.label} of {event.call.host}, and never accounted for"
+                what = f"{definition.name} slot {slot_ms} was passed over by {event.call.label} of {event.call.host}"
                 yield Violation("hole", event.call.at_us // 1000, what)
                 break
 
@@ -234,7 +235,8 @@ def _stored(outcome: Outcome, fired: list[Fired]) -> Iterator[Violation]:
         if isinstance(operation, w.Put) and not _stands(outcome, operation):
             yield Violation("stored", done.ended_us // 1000, f"{operation.name} was stored, its client was told, and it is not there")
         one_time = isinstance(operation, w.PutOnce) or (isinstance(operation, w.Defer) and done.answer == "put")
-        if one_time and not sent[operation.name] and not _told_skipped(outcome, operation.name) and not _still_waits(outcome, operation.name):
+        known = sent[operation.name] or _told_skipped(outcome, operation.name) or _still_waits(outcome, operation.name)
+        if one_time and not known:
             yield Violation("stored", done.ended_us // 1000, f"{operation.name} was stored, its client was told, and it never fired")
 
 

@@ -5,6 +5,7 @@ plain: its messages say which entry, slot, fire id and revision they are.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from celery_tw.clock import RedisTime
@@ -124,10 +125,8 @@ class SimulatedScheduler:
         self.timeline.spawn(f"{self.host.name}:close", self.host, lambda: self._close(then))
 
     def _close(self, then: Callable[[], None]) -> None:
-        try:
+        with suppress(CeleryTWError):  # the lease runs out by itself
             self.elector.resign()
-        except CeleryTWError:  # the lease runs out by itself
-            pass
         self.host.dead = True
         then()
 

@@ -6,7 +6,7 @@ modules: `virtual_time` gives those a clock of ours, which the server's ``TIME``
 
 import sys
 import time as real_time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,7 @@ class Server:
         self.away = False
         self.stalled_until_us = 0
         self.generation = 0
+        self.before_news: Callable[[], None] | None = None
         self._readers: set[Strand] = set()
         self._number: object = None
 
@@ -81,6 +82,9 @@ class Server:
         if number == self._number:
             return
         self._number = number
+        if self.before_news is not None:
+            strike, self.before_news = self.before_news, None
+            strike()
         for strand in sorted(self._readers, key=lambda strand: strand.name):
             self.timeline.wake(strand)
 
@@ -105,7 +109,8 @@ _TIME = _Time()
 @contextmanager
 def virtual_time(server: Server) -> Iterator[None]:
     """Let fakeredis live in the time of *server* meanwhile."""
-    modules = [module for name, module in sys.modules.items() if name.startswith("fakeredis") and getattr(module, "time", None) is real_time]
+    loaded = [module for name, module in sys.modules.items() if name.startswith("fakeredis")]
+    modules = [module for module in loaded if getattr(module, "time", None) is real_time]
     _TIME.server = server
     for module in modules:
         module.time = _TIME  # type: ignore[attr-defined]

@@ -128,7 +128,7 @@ class Simulation:
     # Faults
 
     def _strike(self, fault: Fault) -> None:
-        if not isinstance(fault, CallFault):
+        if not isinstance(fault, (CallFault, TrimNews)):
             self.strikes.append((self.timeline.now_us // 1000, fault))
         match fault:
             case CallFault():
@@ -150,7 +150,7 @@ class Simulation:
             case FlushScripts():
                 self.server.fake.script_cache.clear()
             case TrimNews():
-                self._by_hand("xtrim", [b"XTRIM", KEYS.news.encode(), b"MAXLEN", b"0"])
+                self.server.before_news = lambda: self._trim(fault)
 
     def _faults_of(self, name: str) -> list[CallFault]:
         """Return the faults in wait for a host; those of one that takes no part strike nobody."""
@@ -167,10 +167,10 @@ class Simulation:
     def _come_back(self) -> None:
         self.server.away = False
 
-    def _by_hand(self, label: str, command: list[bytes]) -> None:
-        caller = Caller(Host("operator"), self.timeline, self.server)
-        connection: Any = caller.client().connection_pool.make_connection()
-        self.server.execute(connection._connect(), label, "operator", command)
+    def _trim(self, fault: TrimNews) -> None:
+        self.strikes.append((self.timeline.now_us // 1000, fault))
+        connection: Any = Caller(Host("operator"), self.timeline, self.server).client().connection_pool.make_connection()
+        self.server.execute(connection._connect(), "xtrim", "operator", [b"XTRIM", KEYS.news.encode(), b"MAXLEN", b"0"])
 
     # The end
 
@@ -178,6 +178,7 @@ class Simulation:
         """Take every fault away that still waits or lasts."""
         self.server.away = False
         self.server.stalled_until_us = 0
+        self.server.before_news = None
         self.shared_faults.clear()
         for client in self.clients.values():
             client.caller.faults.clear()
@@ -257,6 +258,3 @@ def _virtual_sleep(timeline: Timeline) -> Iterator[None]:
         yield
     finally:
         storing.time = real
-
-
-

@@ -17,8 +17,19 @@ BEGIN_MS = 1000
 ACTIVE_MS = 12_000
 
 RARELY_LONG_MS = (50, 200, 900, 1500, 3500, 5500)
-LEADERS_CALLS = ("fire", "fire_once", "drain", "renew", "poll", "page", "hmget")
-CLIENTS_CALLS = ("put", "change", "put_once", "defer", "cancel", "remove", "hold", "time", "hmget")
+LEADERS_CALLS = ("fire", "fire", "fire_once", "fire_once", "drain", "drain", "renew", "poll", "page", "hmget", "xread")
+CALLS_OF: dict[type[Operation], tuple[str, ...]] = {
+    w.Put: ("put", "put", "hmget"),
+    w.Pause: ("change", "hmget"),
+    w.Resume: ("change", "hmget"),
+    w.Remove: ("remove",),
+    w.PutOnce: ("put_once", "put_once"),
+    w.Hurry: ("hurry",),
+    w.Backfill: ("open_backlog",),
+    w.Defer: ("defer", "defer"),
+    w.Cancel: ("cancel", "cancel"),
+}
+"""The calls that an operation stands or falls with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +71,10 @@ def _operations(chance: random.Random) -> list[Operation]:
         for _ in range(chance.randint(0, 4)):
             revision += 1
             operations.append(_change(chance, name, _moment_near(chance, operations, within_ms=20), revision))
-    for number in range(chance.randint(1, 4)):
+    for number in range(chance.randint(2, 5)):
         revision += 1
         operations += _one_time(chance, f"once{number}", _moment(chance), revision)
-    for number in range(chance.randint(1, 3)):
+    for number in range(chance.randint(1, 4)):
         operations += _deferred(chance, f"task{number}", _moment(chance))
     return sorted(operations, key=lambda operation: operation.at_ms)
 
@@ -117,9 +128,7 @@ def _change(chance: random.Random, name: str, at_ms: int, revision: int) -> Oper
 def _one_time(chance: random.Random, name: str, at_ms: int, revision: int) -> list[Operation]:
     client, in_ms = _client(chance), chance.choice((0, 50, 300, 1000, 4000))
     misfire, tolerance_ms = chance.choice((("latest", 5000), ("latest", 5000), ("skip", 1000)))
-    first = w.PutOnce(
-        at_ms=at_ms, client=client, name=name, in_ms=in_ms, revision=revision, misfire=misfire, tolerance_ms=tolerance_ms
-    )
+    first = w.PutOnce(at_ms=at_ms, client=client, name=name, in_ms=in_ms, revision=revision, misfire=misfire, tolerance_ms=tolerance_ms)
     verb: Callable[..., Operation] | None = chance.choice((None, None, w.Pause, w.Resume, w.Remove, w.Hurry))
     if verb is None:
         return [first]
@@ -135,37 +144,42 @@ def _deferred(chance: random.Random, name: str, at_ms: int) -> list[Operation]:
 
 
 def _faults(chance: random.Random, schedulers: int, operations: Sequence[Operation]) -> list[Fault]:
-    moments = [_moment_near(chance, operations, within_ms=400) for _ in range(chance.choice((0, 1, 2, 2, 3, 5)))]
-    return [_fault(chance, schedulers, at_ms) for at_ms in moments]
+    return [_fault(chance, schedulers, operations) for _ in range(chance.choice((0, 1, 2, 2, 3, 5)))]
 
 
-def _fault(chance: random.Random, schedulers: int, at_ms: int) -> Fault:
-    if chance.random() < 0.25:
+def _fault(chance: random.Random, schedulers: int, operations: Sequence[Operation]) -> Fault:
+    whom = chance.choice(("client", "client", "client", "scheduler", "scheduler", "scheduler", "scheduler", "all", "all"))
+    if whom == "client":
+        operation = chance.choice(operations)
+        return _call_fault(chance, operation.at_ms, operation.client, chance.choice(("", *CALLS_OF[type(operation)])))
+    at_ms = _moment_near(chance, operations, within_ms=400)
+    if whom == "all":
         return _fault_of_all(chance, at_ms, schedulers)
-    on_client = chance.random() < 0.35
-    calls = CLIENTS_CALLS if on_client else LEADERS_CALLS
-    call = chance.choice(("", *calls, *calls))
-    host = _client(chance) if on_client else chance.choice((f"s{chance.randrange(schedulers)}", ANY_SCHEDULER))
+    host = chance.choice((f"s{chance.randrange(schedulers)}", ANY_SCHEDULER))
+    if chance.random() < 0.15:
+        return f.Stop(at_ms=at_ms, host=f"s{chance.randrange(schedulers)}", restart_ms=chance.choice(RARELY_LONG_MS))
+    return _call_fault(chance, at_ms, host, chance.choice(("", *LEADERS_CALLS)))
+
+
+def _call_fault(chance: random.Random, at_ms: int, host: str, call: str) -> Fault:
     long_ms = chance.choice(RARELY_LONG_MS)
-    where = chance.choice(("before", "after"))
-    kind = chance.choice(("crash", "freeze", "freeze", "lose", "lose", "delay", "refuse", "stop"))
+    where: f.Where = chance.choice(("before", "after"))
+    kind = chance.choice(("crash", "freeze", "freeze", "lose", "lose", "delay", "refuse"))
     match kind:
         case "crash":
-            return f.Crash(at_ms=at_ms, host=host, call=call, where=where, restart_ms=long_ms)  # type: ignore[arg-type]
+            return f.Crash(at_ms=at_ms, host=host, call=call, where=where, restart_ms=long_ms)
         case "freeze":
-            return f.Freeze(at_ms=at_ms, host=host, call=call, where=where, for_ms=long_ms)  # type: ignore[arg-type]
+            return f.Freeze(at_ms=at_ms, host=host, call=call, where=where, for_ms=long_ms)
         case "lose":
-            return f.LoseReply(at_ms=at_ms, host=host, call=call, how=chance.choice(("reset", "timeout")))  # type: ignore[arg-type]
+            return f.LoseReply(at_ms=at_ms, host=host, call=call, how=chance.choice(("reset", "timeout", "timeout")))
         case "delay":
             return f.Delay(at_ms=at_ms, host=host, call=call, for_ms=long_ms)
-        case "stop" if not on_client:
-            return f.Stop(at_ms=at_ms, host=f"s{chance.randrange(schedulers)}", restart_ms=long_ms)
         case _:
             return f.Refuse(at_ms=at_ms, host=host, call=call, error=chance.choice(f.ERRORS), times=chance.choice((1, 1, 3)))
 
 
 def _fault_of_all(chance: random.Random, at_ms: int, schedulers: int) -> Fault:
-    kind = chance.choice(("outage", "stall", "reset", "clock", "wall", "flush", "trim", "trim"))
+    kind = chance.choice(("outage", "stall", "reset", "clock", "wall", "flush", "trim", "trim", "trim"))
     long_ms = chance.choice(RARELY_LONG_MS)
     match kind:
         case "outage":
