@@ -15,6 +15,7 @@ K5     after it is recorded
 
 import os
 import signal
+import threading
 from itertools import count
 
 _name, _, _rest = os.environ.get("TW_FAILPOINT", "").partition(":")
@@ -27,4 +28,4 @@ _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 def failpoint(name: str) -> None:
     """Do nothing, unless ``TW_FAILPOINT`` names this place."""
     if name == _name and next(_passes) == int(_times or 1):
-        os.kill(os.getpid(), _SIGNALS[_what])
+        signal.pthread_kill(threading.get_ident(), _SIGNALS[_what])  # this thread, so that it does not go on for a moment

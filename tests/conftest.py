@@ -10,9 +10,9 @@ from celery import Celery
 
 from celery_tw.embedded import EmbeddedServer, find_server
 from celery_tw.errors import ServerUnavailable
-from celery_tw.testing.rabbit_server import RabbitServer, find_rabbitmq
+from celery_tw.testing.rabbit_server import RabbitServer
 from tests.closing import close
-from tests.requirements import require
+from tests.requirements import require, why_no_rabbitmq
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def _why_no_server() -> str | None:
 @pytest.fixture(scope="session")
 def rabbitmq_url() -> Iterator[str]:
     """The URL of a RabbitMQ for this test run; queues have to have names of their own. A test that breaks a broker starts its own."""
-    missing = _why_no_rabbitmq()
+    missing = why_no_rabbitmq()
     if missing is not None and _answers(5672):
         yield "amqp://guest:guest@127.0.0.1:5672//"
         return
@@ -46,17 +46,9 @@ def rabbitmq_url() -> Iterator[str]:
 @pytest.fixture
 def rabbit_server() -> Iterator[RabbitServer]:
     """A RabbitMQ of this test's own, to be killed."""
-    require("rabbitmq", missing=_why_no_rabbitmq())
+    require("rabbitmq", missing=why_no_rabbitmq())
     with RabbitServer() as server:
         yield server
-
-
-def _why_no_rabbitmq() -> str | None:
-    try:
-        find_rabbitmq()
-    except ServerUnavailable as error:
-        return str(error)
-    return None
 
 
 def _answers(port: int) -> bool:

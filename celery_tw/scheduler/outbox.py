@@ -27,6 +27,7 @@ from typing import Any
 
 from celery_tw.clock import Clock, RedisTime
 from celery_tw.core.misfire import SkippedRange
+from celery_tw.core.term import Term
 from celery_tw.errors import BrokerUnavailable, MalformedRecord, StaleEpoch
 from celery_tw.events import fire_refused, message_buried, slots_skipped
 from celery_tw.failpoints import failpoint
@@ -117,7 +118,7 @@ class Outbox:
         try:
             if term.epoch != self._epoch:
                 self._take_office(term.epoch)
-            return self._work(term.epoch)
+            return self._work(term)
         except StaleEpoch as error:
             logger.warning("what the broker confirmed is left to the next leader: %s", error)
             self._epoch = None
@@ -137,7 +138,8 @@ class Outbox:
             self._report_skip(mark, "delivery: unknown")
         self._epoch = epoch
 
-    def _work(self, epoch: int) -> int:
+    def _work(self, term: Term) -> int:
+        epoch = term.epoch
         self._record(epoch)
         self._read(epoch)
         now_ms = self.redis_time.now_ms()
@@ -148,6 +150,8 @@ class Outbox:
         self._report_back()
         batch = self._without_cancelled(epoch, batch)
         failpoint("K2")
+        if not term.trusted(self.clock.boot_ms()):
+            return 0
         outcomes = self._publish(epoch, batch)
         failpoint("K4")
         self._settle(batch, outcomes, now_ms)

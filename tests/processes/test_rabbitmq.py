@@ -1,5 +1,6 @@
 """Real beats before a RabbitMQ: what was due is held against what was received, id by id."""
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -62,11 +63,11 @@ class Depot:
             return None
         return int(owner.split(":")[1]) if owner else None
 
-    def store(self, count: int, *, first_s: float, within_s: float) -> list[str]:
+    def store(self, count: int, *, first_s: float, within_s: float, prefix: str = "task") -> list[str]:
         """Store one-time tasks due within some seconds from *first_s* on; return their names in the order in which they are due."""
         start, step = datetime.now(UTC) + timedelta(seconds=first_s), timedelta(seconds=within_s / count)
         specs = [
-            {"name": f"task-{number}", "signature": self.app.tasks["shop.record"].s(number), "schedule": once(start + number * step)}
+            {"name": f"{prefix}-{number}", "signature": self.app.tasks["shop.record"].s(number), "schedule": once(start + number * step)}
             for number in range(count)
         ]
         self.wheel.schedule_many(specs)
@@ -162,6 +163,29 @@ def test_a_leader_killed_at_any_step_of_the_outbox_loses_nothing(depot: Depot, p
     assert depot.wheel.status().waiting == 0
 
 
+@pytest.mark.parametrize("place", ["K2", "K3", "K4"])
+def test_a_leader_that_stood_still_in_the_outbox_and_goes_on_makes_copies_at_most(
+    depot: Depot, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TW_FAILPOINT", f"{place}:stop:4")
+    first = depot.leading_beat()
+    monkeypatch.delenv("TW_FAILPOINT")
+    second = depot.beat()
+    second.ready()
+    names = depot.store(400, first_s=1, within_s=3)
+
+    wait_until(lambda: depot.leader_pid() == second.pid, RECEIVE_S, message="the stand-by to lead")
+    depot.wait_for(names)
+    first.send(signal.SIGCONT)
+    later = depot.store(1, first_s=1, within_s=1, prefix="later")
+
+    depot.wait_for(later)
+    copies = depot.copies()
+    assert all(count == 1 for count in copies.values())
+    assert not copies or place != "K2", "who finds its term over before it publishes does not publish"
+    assert first.status == "running"
+
+
 def test_at_most_once_is_received_or_recorded_and_never_twice(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TW_FAILPOINT", "K3:kill:3")
     first = depot.leading_beat()
@@ -181,6 +205,30 @@ def test_at_most_once_is_received_or_recorded_and_never_twice(depot: Depot, monk
     wait_until(lambda: set(names) <= set(depot.names()) | skipped(), RECEIVE_S, message="each to be received or recorded")
     assert depot.copies() == {}
     assert len(skipped()) >= 1
+
+
+def test_a_countdown_waits_in_the_timetable_and_comes_without_an_eta(depot: Depot) -> None:
+    depot.leading_beat()
+    before_ms = now_ms()
+    result = depot.app.tasks["shop.record"].apply_async((1,), countdown=3, expires=60)
+    wait_until(lambda: depot.wheel.status().waiting == 1, RECEIVE_S, message="the task to wait in the timetable")
+    assert depot.receive() == []
+
+    (headers,) = wait_until(depot.receive, RECEIVE_S, message="the task in its queue")
+    assert (headers["id"], headers["eta"]) == (result.id, None)
+    assert headers["tw_eta"] >= before_ms + 2900
+    assert headers["expires"]
+
+
+def test_a_countdown_that_is_revoked_never_comes(depot: Depot) -> None:
+    depot.leading_beat()
+    record = depot.app.tasks["shop.record"]
+    first, second = record.apply_async((1,), countdown=3), record.apply_async((2,), countdown=4)
+    wait_until(lambda: depot.wheel.status().waiting == 2, RECEIVE_S, message="both to wait in the timetable")
+    depot.wheel.cancel(first.id)
+
+    (headers,) = wait_until(depot.receive, RECEIVE_S, message="the other in its queue")
+    assert headers["id"] == second.id
 
 
 def _is_skipped(wheel: TimeWheel, name: str) -> bool:
