@@ -17,7 +17,6 @@ protocol 1, and what opts out: ``apply_async(tw_defer=False)``, ``tw_defer = Fal
 Each send gets a new ``tw_mid``, with or without an ETA. A leader that renders the fire of an entry is no sender: it brings ids of its own.
 """
 
-import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -31,8 +30,6 @@ from celery_tw.integration.deferring_producer import DeferringProducer
 from celery_tw.integration.due_times import due_time_ms
 from celery_tw.integration.fallbacks import Fallbacks
 from celery_tw.integration.identity_headers import ETA, identified
-
-logger = logging.getLogger(__name__)
 
 NEVER_DEFERRED = "celery.chord_unlock"
 

@@ -7,13 +7,16 @@ Whatever stands in the way, the task goes out with Celery's own ETA instead: a r
 told whether the store took it, both may run; they have the same mid.
 """
 
-import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import EncodeError
+from redis.exceptions import RedisError
 
+from celery_tw.core.command import Command
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured, StoreRefused, StoreUnavailable
 from celery_tw.integration import broker
 from celery_tw.integration.circuit_breaker import CircuitBreaker
@@ -27,8 +30,6 @@ from celery_tw.stores.redis.deferring import Deferred, Deferring, EntryIds
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.timetable import Timetable
 
-logger = logging.getLogger(__name__)
-
 TIMEOUT_S = 0.5
 """A call that finds Redis silent in the middle costs two of these, one that cannot connect one."""
 
@@ -41,6 +42,15 @@ class NotDeferred(Exception):
     def __init__(self, reason: str, why: object) -> None:
         super().__init__(why)
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A task ready to be stored: *rest* is its packed record from the line after the moment of storing."""
+
+    mid: str
+    task_id: str
+    rest: bytes
 
 
 class DeferredTasks:
@@ -84,35 +94,43 @@ class DeferredTasks:
         if not self._breaker.allows(self.clock.boot_ms()):
             raise NotDeferred("unavailable", "Redis did not answer a moment ago")
         try:
-            task = self._render(body, options)
+            task = self._prepare(body, options)
             self._reach()
-            self._put(task, options["headers"], due_ms)
+            self._put(task, due_ms)
         except StoreUnavailable as error:
             self._breaker.fail(self.clock.boot_ms())
             raise NotDeferred("unavailable", error) from error
-        except StoreRefused as error:
+        except (StoreRefused, RedisError) as error:
             raise NotDeferred("refused", error) from error
         except (CeleryTWError, ImproperlyConfigured) as error:
             raise NotDeferred("misconfigured", error) from error
 
-    def _render(self, body: Any, options: Mapping[str, Any]) -> OneTime:
-        headers = options["headers"]
+    def _prepare(self, body: Any, options: Mapping[str, Any]) -> _Prepared:
+        """Return the task ready to be stored; what cannot be, Celery's own publish is to decide about, and to raise if it must."""
         try:
-            with collect(self.app) as collected:
-                collected.producer.publish(body, **{**options, "expiration": None})
-        except (EncodeError, StoreUnavailable):
+            command = self._render(body, options)
+            return self._packed(command, options["headers"])
+        except (EncodeError, StoreUnavailable, NotDeferred, SoftTimeLimitExceeded):
             raise
-        except Exception as error:  # Celery's own publish is to decide about it, and to raise it if it must
-            raise NotDeferred("unrendered", f"its message could not be rendered: {error!r}") from error
+        except Exception as error:
+            raise NotDeferred("unrendered", f"its message could not be prepared: {error!r}") from error
+
+    def _render(self, body: Any, options: Mapping[str, Any]) -> Command:
+        """Return what puts the message into its queue, on the Redis of the timetable or by way of the outbox."""
+        with collect(self.app) as collected:
+            collected.producer.publish(body, **{**options, "expiration": None})
         if len(collected.commands) != 1 or collected.commands[0].operation not in ("lpush", "claim"):
             raise NotDeferred("not one message", "it does not go to one queue as one message")
         (command,) = collected.commands
         if len(command.payload) > LARGEST_MESSAGE:
             raise NotDeferred("too large", f"its message has {len(command.payload):,} bytes; at most {LARGEST_MESSAGE:,} are stored")
+        return command
+
+    def _packed(self, command: Command, headers: Mapping[str, Any]) -> _Prepared:
         task_id = str(headers["id"])
         if "\n" in task_id or b"\n" in command.key:
             raise NotDeferred("not one message", "its task id or its queue has more than one line")
-        return OneTime(
+        record = OneTime(
             mid=headers[MID],
             name="",
             stored_ms=0,
@@ -123,6 +141,7 @@ class DeferredTasks:
             message=command.payload,
             task_id=task_id,
         )
+        return _Prepared(record.mid, task_id, record.pack_rest())
 
     def _reach(self) -> None:
         """Make sure of a connection, and once of the namespace."""
@@ -131,8 +150,8 @@ class DeferredTasks:
             check_namespace(self.app, self._election)
             self._checked = True
 
-    def _put(self, task: OneTime, headers: Mapping[str, Any], due_ms: int) -> None:
-        deferred = partial(Deferred, mid=task.mid, task_id=task.task_id, due_ms=due_ms, rest=task.pack_rest())
+    def _put(self, task: _Prepared, due_ms: int) -> None:
+        deferred = partial(Deferred, mid=task.mid, task_id=task.task_id, due_ms=due_ms, rest=task.rest)
         now_ms, status = self._store.defer(deferred(entry_id=self._ids.take()))
         if status == "taken":
             self._ids.discard()
@@ -142,7 +161,7 @@ class DeferredTasks:
         if status == "leaderless":
             raise NotDeferred("leaderless", f"no scheduler has led for {self.settings.leaderless_grace_ms / 1000:g} s")
         if status == "taken":
-            raise StoreRefused(f"the ids given to {headers['task']} belong to other tasks")
+            raise StoreRefused("fresh ids belong to other tasks already: the data in Redis is older than this process")
 
 
 def _destinations(options: Mapping[str, Any]) -> set[str]:

@@ -354,7 +354,7 @@ def test_eager_tasks_run_at_once(make_app: MakeApp, redis_client: redis.Redis) -
         ({"tw_defer_eta": "off"}, {}),
         ({"tw_defer_min_delay": 61}, {}),
         ({"tw_defer_exclude_queues": ["celery"]}, {}),
-        ({"tw_defer_exclude_queues": ("topics",)}, {"queue": "topics", "routing_key": "weather.rain"}),
+        ({"tw_defer_exclude_queues": ("forecasts",)}, {"queue": "forecasts", "routing_key": "weather.rain"}),
         ({}, {"tw_defer": False}),
         ({}, {"countdown": 1.5}),
         ({}, {"countdown": -5}),
@@ -365,7 +365,7 @@ def test_eager_tasks_run_at_once(make_app: MakeApp, redis_client: redis.Redis) -
 def test_what_opts_out_goes_to_the_broker_at_once_and_is_not_counted(
     settings: dict, options: dict, make_app: MakeApp, redis_client: redis.Redis
 ) -> None:
-    queues = [Queue("celery"), Queue("topics", Exchange("news", type="topic"), routing_key="weather.#")]
+    queues = [Queue("celery"), Queue("forecasts", Exchange("forecasts", type="topic"), routing_key="weather.#")]
     app = equipped(make_app(**{"tw_defer_eta": "always", "task_queues": queues, **settings}))
 
     app.tasks["add"].apply_async(**{"countdown": 60, **options})
@@ -421,6 +421,30 @@ def test_an_id_that_cannot_be_stored_goes_out_with_celerys_own_eta(app: Celery, 
 
 
 # What goes wrong
+
+
+def test_a_receiver_that_takes_the_mid_away_loses_no_task(app: Celery, redis_client: redis.Redis) -> None:
+    def strip(headers: dict, **_: Any) -> None:
+        del headers["tw_mid"]
+
+    signals.before_task_publish.connect(strip)
+    try:
+        result = app.tasks["add"].apply_async(countdown=60)
+    finally:
+        signals.before_task_publish.disconnect(strip)
+    assert_celerys_own(redis_client, result)
+    assert counts(app) == {"unrendered": 1}
+
+
+def test_after_a_flush_no_task_takes_the_place_of_another(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    first, second = equipped(make_app(tw_defer_eta="always")), equipped(make_app(tw_defer_eta="always"))
+    first.tasks["add"].apply_async(countdown=60)
+    redis_client.flushall()
+    for _ in range(3):
+        second.tasks["add"].apply_async(countdown=60)
+        first.tasks["add"].apply_async(countdown=60)
+    assert len(waiting(redis_client)) == 6
+    assert len({task.mid for task in waiting(redis_client)}) == 6
 
 
 @pytest.mark.parametrize("options", [{"countdown": "5"}, {"eta": 5}, {"eta": datetime(2200, 1, 1, tzinfo=UTC)}], ids=str)
