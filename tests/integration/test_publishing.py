@@ -194,6 +194,40 @@ def test_a_broker_killed_under_way_leaves_it_unknown_and_is_found_again(rabbit_s
     publisher.close()
 
 
+def test_a_connection_closed_by_an_operator_is_found_before_anything_is_sent(rabbit_server: RabbitServer) -> None:
+    rabbit = Rabbit(rabbit_server.url)
+    publisher = rabbit.publisher()
+    publisher.open()
+    rabbit_server.control("close_all_connections", "maintenance")
+    publisher.open()
+    assert verdicts(publisher, [message(0, rabbit.queue)]) == ["confirmed"]
+    assert rabbit.numbers() == [0]
+    publisher.close()
+
+
+def test_a_broker_that_blocks_its_publishers_is_waited_for(rabbit_server: RabbitServer) -> None:
+    rabbit = Rabbit(rabbit_server.url)
+    publisher = rabbit.publisher()
+    publisher.open()
+    publisher.publish([message(0, rabbit.queue)])
+    rabbit_server.control("set_vm_memory_high_watermark", "absolute", "1MB")
+    waits: list[str] = []
+
+    def go_on() -> bool:
+        waits.append("blocked" if publisher._blocked else "")
+        if len(waits) == 2:
+            rabbit_server.control("set_vm_memory_high_watermark", "0.9")
+        return True
+
+    publisher.go_on = go_on
+    assert verdicts(publisher, [message(1, rabbit.queue)]) == ["confirmed"]
+    assert "blocked" in waits
+    rabbit_server.control("set_vm_memory_high_watermark", "absolute", "1MB")
+    publisher.go_on = lambda: False
+    assert verdicts(publisher, [message(2, rabbit.queue)]) == ["unknown"]
+    publisher.close()
+
+
 # Generic
 
 

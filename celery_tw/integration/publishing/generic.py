@@ -12,6 +12,7 @@ from kombu import exceptions
 from kombu.connection import Connection
 
 from celery_tw.errors import BrokerUnavailable
+from celery_tw.integration.broker import has_redis_broker
 from celery_tw.integration.neutral import publish_arguments
 from celery_tw.integration.publishing.declarations import Declarations
 from celery_tw.scheduler.ports import Outcome
@@ -80,7 +81,9 @@ class GenericPublisher:
         return (*connection.connection_errors, *connection.channel_errors, exceptions.OperationalError)
 
     def _patience(self) -> dict[str, Any]:
-        """Return time-outs for a transport that has none of its own and waits for ever."""
+        """Return time-outs for a Redis, for which kombu has none of its own: it would wait for ever."""
+        if not has_redis_broker(self.app):
+            return {}
         given = self.app.conf.broker_transport_options
         return {name: given.get(name, PATIENCE_S) for name in ("socket_timeout", "socket_connect_timeout")}
 
