@@ -97,6 +97,14 @@ class Electors(RuleBasedStateMachine):
                 self.step(seat)
             self.clock.advance(250)
 
+    @rule(seat=SEATS, watched_ms=st.sampled_from([LEASE_MS // 2, LEASE_MS, 2 * LEASE_MS]))
+    def one_stands_still_while_the_others_watch(self, seat: int, watched_ms: int) -> None:
+        for _ in range(watched_ms // 1000 + 1):
+            for other in {0, 1, 2} - {seat}:
+                self.step(other)
+            self.at_most_one_believes_that_it_leads()
+            self.clock.advance(1000)
+
     @rule(seat=SEATS)
     def crash_and_start_again(self, seat: int) -> None:
         self.electors[seat] = self.new_elector(seat)
