@@ -1,0 +1,122 @@
+"""All mutants: ``python -m tests.mutation [MODULE]… [--every N] [--journal FILE]``, with modules such as ``core.wheel``.
+
+Each mutant tried is one line of the journal. A run that is interrupted goes on after it, as long as neither the module nor its tests
+have changed. ``--every 10`` plants each tenth mutant only. Ends with the score of each module and the mutants that survived.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import croniter
+import dateutil.rrule
+import hypothesis
+import hypothesis.stateful
+import kombu.utils.json
+import redis
+
+from tests.mutation.accepted import ACCEPTED
+from tests.mutation.mutants import Mutant, mutants_of
+from tests.mutation.trial import HUNG, SURVIVED, try_mutant
+
+LOADED = (croniter, dateutil.rrule, hypothesis.stateful, kombu.utils.json, redis)
+"""What every trial needs, loaded once."""
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "celery_tw"
+FLOORS = {"core": "tests/core", "leadership": "tests/leadership"}
+NOT_TRIED = ("test_calendars.py",)
+"""Slow, and it reads what the others have read."""
+TIMEOUT_S = 60.0
+
+
+def main(arguments: list[str]) -> int:
+    options = _options(arguments)
+    done = _read(options.journal)
+    lines = []
+    for module in options.module or _modules():
+        for line in _try_all(module, done, every=options.every, journal=options.journal):
+            lines.append(line)
+    print(_report(lines))  # noqa: T201
+    return 0
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("module", nargs="*")
+    parser.add_argument("--every", type=int, default=1, metavar="N")
+    parser.add_argument("--journal", type=Path, default=ROOT / "build" / "mutants.jsonl")
+    return parser.parse_args(arguments)
+
+
+def _modules() -> list[str]:
+    paths = [path for floor in FLOORS for path in sorted((PACKAGE / floor).glob("*.py"))]
+    return [f"{path.parent.name}.{path.stem}" for path in paths if path.stem != "__init__"]
+
+
+def _tests_of(module: str) -> list[str]:
+    """Return the tests of the module's floor, its own first."""
+    floor, _, name = module.partition(".")
+    folder = ROOT / FLOORS[floor]
+    tests = sorted(path for path in folder.glob("test_*.py") if path.name not in NOT_TRIED)
+    return [str(path.relative_to(ROOT)) for path in sorted(tests, key=lambda path: (not path.stem.startswith(f"test_{name}"), path.name))]
+
+
+def _read(journal: Path) -> dict[str, dict]:
+    if not journal.exists():
+        return {}
+    return {line["key"]: line for line in map(json.loads, journal.read_text().splitlines())}
+
+
+def _try_all(module: str, done: dict[str, dict], *, every: int, journal: Path) -> Iterator[dict]:
+    path = PACKAGE / f"{module.replace('.', '/')}.py"
+    source, tests = path.read_text(), _tests_of(module)
+    digest = hashlib.blake2b(b"".join((ROOT / name).read_bytes() for name in tests) + source.encode(), digest_size=8).hexdigest()
+    for mutant in mutants_of(source)[::every]:
+        key = f"{module}:{digest}:{mutant.place}:{mutant.what}"
+        if key not in done:
+            done[key] = _try(module, path, mutant, tests, key)
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            with journal.open("a") as file:
+                file.write(json.dumps(done[key]) + "\n")
+        yield done[key]
+
+
+def _try(module: str, path: Path, mutant: Mutant, tests: list[str], key: str) -> dict:
+    result = try_mutant(f"celery_tw.{module}", path, mutant, tests, timeout_s=TIMEOUT_S)
+    text = path.read_text().splitlines()[mutant.line - 1].strip()
+    if result == SURVIVED:
+        print(f"survived: {module}:{mutant.line} {mutant.what}: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    return {"key": key, "module": module, "line": mutant.line, "what": mutant.what, "text": text, "result": result}
+
+
+def _report(lines: list[dict]) -> str:
+    rows = [
+        _row(module, [line for line in lines if line["module"] == module]) for module in dict.fromkeys(line["module"] for line in lines)
+    ]
+    survivors = [line for line in lines if line["result"] == SURVIVED and not _is_accepted(line)]
+    listed = [f"- `{line['module']}:{line['line']}` {line['what']}: `{line['text']}`" for line in survivors]
+    head = [
+        "| module | mutants | noticed | of these hung | change nothing | survived | score |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join([*head, *rows, _row("all", lines), "", *listed])
+
+
+def _row(name: str, lines: list[dict]) -> str:
+    survived = [line for line in lines if line["result"] == SURVIVED]
+    accepted = sum(map(_is_accepted, survived))
+    noticed, hung = len(lines) - len(survived), sum(line["result"] == HUNG for line in lines)
+    score = 100 * noticed / max(1, len(lines) - accepted)
+    return f"| {name} | {len(lines)} | {noticed} | {hung} | {accepted} | {len(survived) - accepted} | {score:.1f} % |"
+
+
+def _is_accepted(line: dict) -> bool:
+    return (line["module"], line["what"], line["text"]) in ACCEPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
