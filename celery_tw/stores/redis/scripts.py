@@ -50,7 +50,13 @@ def script(name: str) -> Script:
 class translated_errors:  # noqa: N801 - reads as a clause of `with`
     """Turn errors of redis-py into ours; the codes without a class of their own are told by their prefix."""
 
-    BUSY = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNKILLABLE", "READONLY")
+    BUSY = ("BUSY", "UNKILLABLE")
+    NOT_READY = (
+        redis.exceptions.ReadOnlyError,
+        redis.exceptions.ClusterDownError,  # MASTERDOWN too
+        redis.exceptions.TryAgainError,
+    )
+    """Codes with a class of their own, whose texts have lost them."""
 
     def __init__(self, verb: str) -> None:
         self.verb = verb
@@ -70,6 +76,6 @@ class translated_errors:  # noqa: N801 - reads as a clause of `with`
             return StoreRefused(f"{self.verb}: Redis is out of memory, nothing was written: raise its maxmemory or free some ({text})")
         if "STALE" in text:
             return StaleEpoch(f"{self.verb}: {text}")
-        if text.startswith(self.BUSY):
+        if isinstance(error, self.NOT_READY) or text.startswith(self.BUSY):
             return StoreUnavailable(f"{self.verb}: Redis is not ready: {text}")
         return StoreRefused(f"{self.verb}: {text}")

@@ -1,0 +1,36 @@
+"""Errors of the server, as redis-py hands them on, become the two that the floors above tell apart."""
+
+import pytest
+import redis
+from redis.connection import DefaultParser
+
+from celery_tw.errors import StaleEpoch, StoreRefused, StoreUnavailable
+from celery_tw.stores.redis.scripts import translated_errors
+
+NOT_READY = ("READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNKILLABLE", "LOADING", "NOAUTH")
+REFUSED = ("OOM", "MISCONF", "NOREPLICAS", "NOPERM", "WRONGTYPE", "ERR")
+
+
+def raise_reply(text: str) -> None:
+    """Raise what redis-py makes of the error reply *text*: it strips the code where it has a class for it."""
+    error = DefaultParser(socket_read_size=65536).parse_error(text)
+    assert isinstance(error, redis.exceptions.RedisError)
+    with translated_errors("fire"):
+        raise error
+
+
+@pytest.mark.parametrize("code", NOT_READY)
+def test_a_server_that_cannot_serve_now_is_unavailable(code: str) -> None:
+    with pytest.raises(StoreUnavailable):
+        raise_reply(f"{code} the server's own words")
+
+
+@pytest.mark.parametrize("code", REFUSED)
+def test_a_server_that_says_no_has_refused(code: str) -> None:
+    with pytest.raises(StoreRefused):
+        raise_reply(f"{code} the server's own words")
+
+
+def test_a_refused_epoch_is_told_apart() -> None:
+    with pytest.raises(StaleEpoch):
+        raise_reply("STALE epoch 7")
