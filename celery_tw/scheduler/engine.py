@@ -4,7 +4,8 @@
 nearly due in hand and prepare it, fire one batch, and when nothing live waits give the backlogs a turn. It returns after how many ms it
 has to be called again, 0 when there is more to do at once. One thread calls it; others only put news into the mailbox.
 
-A new term, a gap in the news or rolled-back data all lead to the same place: `reset`, and a wheel filled again from the timetable.
+A new term, a gap in the news, rolled-back data or a clock set back all lead to the same place: `reset`, and a wheel filled again from the
+timetable.
 """
 
 import logging
@@ -36,6 +37,8 @@ STAND_BY_MS = 1000
 HELD_MS = 500
 FULL_MS = 20
 INSTALL_AGAIN_MS = 5000
+SET_BACK_MS = 1000
+"""How far Redis time has to fall behind itself before that is more than a slow reply's doing."""
 
 
 class Engine:
@@ -114,7 +117,10 @@ class Engine:
             logger.error("the settings entries are not in the timetable yet, tried again in %d s: %s", INSTALL_AGAIN_MS // 1000, error)
 
     def _lead(self, epoch: int) -> int:
-        now_ms = self.gauges.now_ms = self.redis_time.now_ms()
+        now_ms = self.redis_time.now_ms()
+        if now_ms < self.gauges.now_ms - SET_BACK_MS:  # what is kept back waits by the clock as it was
+            self.missed_news = True
+        self.gauges.now_ms = now_ms
         self._read_news(now_ms)
         more = self.horizon.extend(now_ms)
         if self.elector.dispatch_held:

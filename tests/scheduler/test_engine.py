@@ -416,3 +416,18 @@ def test_entries_that_are_due_much_later_go_back_to_the_wheel(stand: Stand) -> N
 
     assert len(stand.sent()) == 20
     assert (len(stand.engine.upcoming), len(stand.engine.horizon)) == (0, 20)
+
+
+def test_what_is_kept_back_does_not_wait_longer_because_the_clock_was_set_back(stand: Stand, redis_client: redis.Redis) -> None:
+    now_ms = stand.lead().now_ms()
+    stand.put(period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
+    redis_client.set("queue", "no list")
+    stand.engine.redis_time.observe(now_ms + 60_000)
+    stand.run()
+    assert stand.engine.gauges.refused == 1
+
+    redis_client.delete("queue")
+    stand.engine.redis_time.observe(stand.now_ms())
+    stand.run()
+
+    assert stand.sent() == [("tick", now_ms)]
