@@ -73,7 +73,7 @@ class Caller:
         if isinstance(fault, LoseReply):
             answers = [self._lost(fault)]
         wire.answers.extend(answers)
-        if isinstance(fault, (Crash, Freeze)):
+        if isinstance(fault, (Crash, Freeze)) and fault.where == "after":
             self._stop(fault)
 
     def run(self, wire: "Wire", label: str, command: list[bytes]) -> Answer:
