@@ -22,7 +22,7 @@ EXPRESSIONS = (
     Expression("30 2 * * *", rule="FREQ=DAILY;BYHOUR=2;BYMINUTE=30"),
     Expression("59 23 * * *", cronsim=False),
     Expression("15,45 1-3 * * 0"),
-    Expression("0 9-17 * * 1-5", rule="FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR;BYHOUR=9,10,11,12,13,14,15,16,17;BYMINUTE=0"),
+    Expression("0 9-10 * * 1-5", rule="FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR;BYHOUR=9,10;BYMINUTE=0"),
     Expression("30 2 L * *", rule="FREQ=MONTHLY;BYMONTHDAY=-1;BYHOUR=2;BYMINUTE=30"),
     Expression("0 0 1 * *"),
     Expression("30 1 29 2 *", rule="FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29;BYHOUR=1;BYMINUTE=30"),
