@@ -15,6 +15,7 @@ from typing import Any
 
 from celery_tw.core.command import Command
 from celery_tw.errors import BrokerUnavailable, CeleryTWError, RenderFailed, StoreRefused
+from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.collecting import collect
 from celery_tw.integration.identity_headers import ETA
 from celery_tw.integration.moments import from_ms
@@ -73,13 +74,13 @@ class Ejector:
         """
         counts: Counter[str] = Counter()
         publisher = publisher_for(self.app, now_ms=self.timetable.now_ms, go_on=lambda: True)
+        pushes = shares_redis(self.app)
         try:
             for page in self.ejecting.pages():
                 leaving = list(self._read(page, counts))
-                counts.update(self._push(leaving) if publisher is None else self._publish(leaving, publisher))
+                counts.update(self._push(leaving) if pushes else self._publish(leaving, publisher))
         finally:
-            if publisher is not None:
-                publisher.close()
+            publisher.close()
         paused = self.ejecting.count()[1]
         return Ejected(counts["ejected"], counts["gone"] + counts["moved"], paused, counts["refused"])
 
