@@ -1,17 +1,19 @@
-"""Tasks with an ETA wait in the timetable: every way of sending one, with real workers of each pool.
+"""Tasks with an ETA wait in the timetable: every way of sending one, on each broker, with real workers of each pool.
 
-The worker and the beat are started once for each pool; the tests tell their tasks apart by id.
+The worker and the beat are started once for each broker and pool; the tests tell their tasks apart by id.
 """
 
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import TaskRevokedError
 from celery.result import AsyncResult
+from kombu import Connection
 
 from celery_tw import TimeWheel
 from celery_tw.embedded import EmbeddedServer
@@ -39,10 +41,9 @@ class Deployment:
         self.beat = processes.beat(module="deferring", conf=self.conf)
         self.app = self.client()
 
-    def client(self, **settings: Any) -> Celery:
-        url = self.processes.url
-        app = Celery("shop", broker=url, backend=url, set_as_current=False)
-        app.conf.update({**self.conf, **settings})
+    def client(self) -> Celery:
+        app = Celery("shop", backend=self.processes.url, set_as_current=False)
+        app.conf.update(self.conf)
         TimeWheel(app)
         return app
 
@@ -81,23 +82,41 @@ def server(redis_server: EmbeddedServer) -> Iterator[EmbeddedServer]:
         yield server
 
 
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def broker(request: pytest.FixtureRequest, server: EmbeddedServer) -> Iterator[dict[str, Any]]:
+    """The settings of a broker; on RabbitMQ the queue is this module's own."""
+    if request.param == "redis":
+        yield {"broker_url": server.url}
+        return
+    url, queue = request.getfixturevalue("rabbitmq_url"), f"tw-{uuid4().hex}"
+    yield {
+        "broker_url": url,
+        "tw_redis_url": server.url,
+        "task_default_queue": queue,
+        "task_queue_max_priority": 9,
+    }
+    with Connection(url) as connection:
+        connection.default_channel.queue_delete(queue)
+
+
 @pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
 def pool(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def processes(server: EmbeddedServer, pool: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+def processes(server: EmbeddedServer, broker: dict[str, Any], pool: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """What starts the worker and the beat of one *broker* and *pool*, and ends them before the next."""
     processes = Processes(tmp_path_factory.mktemp(pool), url=server.url)
     yield processes
     processes.end()
 
 
 @pytest.fixture(scope="module")
-def shop(processes: Processes, server: EmbeddedServer, pool: str) -> Iterator[Deployment]:
+def shop(processes: Processes, server: EmbeddedServer, broker: dict[str, Any], pool: str) -> Iterator[Deployment]:
     with server.client() as client:
         client.flushall()
-    deployment = Deployment(processes, pool=pool).ready()
+    deployment = Deployment(processes, pool=pool, **broker).ready()
     yield deployment
     close(deployment.app)
 
