@@ -11,6 +11,7 @@ from celery import Celery
 from celery_tw import TimeWheel
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.testing.rabbit_server import RabbitServer
 from tests.closing import close
 from tests.processes.container import ProcessContainer
 from tests.processes.ledger import Ledger, Line
@@ -57,8 +58,8 @@ def start_worker(processes: Processes, *options: str, **settings: Any) -> Proces
     return worker
 
 
-def start_beat(processes: Processes, client: Celery) -> ProcessContainer:
-    beat = processes.beat(module="deferring", conf=SETTINGS)
+def start_beat(processes: Processes, client: Celery, **settings: Any) -> ProcessContainer:
+    beat = processes.beat(module="deferring", conf={**SETTINGS, **settings})
     wait_until(lambda: TimeWheel(client).status().leader, 20, message="the beat to lead")
     return beat
 
@@ -147,3 +148,32 @@ def test_after_eject_a_project_without_the_plug_in_runs_every_waiting_task(
     assert sorted(result.get(timeout=TIMEOUT_S) for result in results) == list(range(20))
     assert {line.task_id for line in runs(ledger, 20)} == {result.id for result in results}
     assert len(ledger.lines()) == 20
+
+
+@pytest.fixture
+def quorum(server: EmbeddedServer, rabbit_server: RabbitServer) -> dict[str, Any]:
+    """The settings of an app whose queue is a quorum queue, where Celery has tasks with an ETA delayed by RabbitMQ itself."""
+    return {
+        **SETTINGS,
+        "broker_url": rabbit_server.url,
+        "tw_redis_url": server.url,
+        "task_default_queue": "important",
+        "task_default_queue_type": "quorum",
+        "task_default_exchange_type": "topic",
+    }
+
+
+def test_tasks_for_quorum_queues_wait_in_the_timetable_or_without_a_leader_in_rabbitmq(
+    processes: Processes, client: Celery, ledger: Ledger, quorum: dict[str, Any]
+) -> None:
+    client.conf.update(quorum)
+    start_worker(processes, conf=quorum)
+
+    without = client.send_task("shop.show", countdown=1).get(timeout=TIMEOUT_S)
+    assert (without["eta"] is not None, without["tw_eta"]) == (True, None)
+
+    start_beat(processes, client, **quorum)
+    told = client.send_task("shop.show", countdown=1).get(timeout=TIMEOUT_S)
+    assert (told["eta"], told["tw_eta"] is not None) == (None, True)
+    assert client.send_task("shop.flaky", (2, 1.0)).get(timeout=TIMEOUT_S) == 2
+    assert all(line.value["tw_eta"] for line in runs(ledger, 5)[3:])
