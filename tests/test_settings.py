@@ -153,6 +153,12 @@ def test_a_namespace_may_hold_the_usual_signs(namespace):
         ("tw_overlap", "never", "expected 'allow', got 'never'"),
         ("tw_catch_up_rate", 0, "a number per second"),
         ("tw_history_size", -1, "a whole number from 0"),
+        ("tw_defer_eta", "sometimes", "one of 'auto', 'always', 'off'"),
+        ("tw_defer_eta", True, "one of 'auto', 'always', 'off'"),
+        ("tw_defer_min_delay", -1, "seconds from 0 to 3600"),
+        ("tw_defer_exclude_queues", "celery", "a list of names"),
+        ("tw_defer_exclude_queues", [1], "a list of names"),
+        ("tw_leaderless_grace", 0, "seconds from 1"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_itself_and_what_was_expected(name, value, expected):

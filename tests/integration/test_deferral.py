@@ -517,6 +517,20 @@ def test_an_answer_that_is_lost_after_the_store_committed_makes_no_second_copy(
         redis_client.client_kill_filter(_type="normal", skipme=True)
 
 
+def test_an_id_that_is_lost_on_its_way_stores_nothing(redis_server: EmbeddedServer, redis_client: redis.Redis) -> None:
+    with CuttingProxy(str(redis_server.socket_path)) as proxy:
+        app = equipped(Celery("shop", broker=f"redis://127.0.0.1:{proxy.port}/0", set_as_current=False))
+        app.conf.update(tw_defer_eta="always", task_ignore_result=True)
+        proxy.cut_answers_to(b"INCRBY", number=1)
+
+        app.tasks["add"].apply_async(countdown=60)
+
+        assert proxy.cuts == 1
+        assert (len(queued(redis_client)), waiting(redis_client), counts(app)) == (1, [], {"unavailable": 1})
+        close(app)
+        redis_client.client_kill_filter(_type="normal", skipme=True)
+
+
 def test_while_the_store_is_away_one_call_asks_it_and_the_others_go_straight_to_the_broker(
     redis_url: str, redis_client: redis.Redis
 ) -> None:
