@@ -14,10 +14,17 @@
     ├── ServerUnavailable    no embedded server could be found or started
     ├── NamespaceTaken       the namespace holds the timetable of another project
     ├── RenderFailed         Celery refused to send an entry's task, or had nowhere to send it
+    ├── LockBusy             another run holds the lock of a task that is not to wait for it
+    ├── LeaseLost            another process runs this run by now, or may
+    ├── InvalidCheckpoint    a checkpoint that cannot be written as JSON, or is too large
+    ├── LeaderMissing        a long task was started while no scheduler leads
     ├── MalformedRecord      a stored record that cannot be read
     └── NewerSchema          a stored record written by a newer celery-tw
 
 Wrong settings are Celery's own ``ImproperlyConfigured``.
+
+Two signals are no errors and no `Exception`, so that no ``except Exception`` and no ``autoretry_for`` in a body swallows them:
+`TaskCancelled` and `TaskYielded`. They are for the body to pass on.
 """
 
 from celery.exceptions import CeleryError, ImproperlyConfigured
@@ -26,8 +33,12 @@ __all__ = [
     "BrokerUnavailable",
     "CeleryTWError",
     "ImproperlyConfigured",
+    "InvalidCheckpoint",
     "InvalidEntry",
     "InvalidSchedule",
+    "LeaderMissing",
+    "LeaseLost",
+    "LockBusy",
     "MalformedRecord",
     "NamespaceTaken",
     "NewerSchema",
@@ -37,6 +48,8 @@ __all__ = [
     "StaticEntry",
     "StoreRefused",
     "StoreUnavailable",
+    "TaskCancelled",
+    "TaskYielded",
     "UnknownEntry",
 ]
 
@@ -100,6 +113,38 @@ class RenderFailed(CeleryTWError):
         what = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
         super().__init__(f"the message of entry {name!r} could not be made: {what}")
         self.name = name
+
+
+class LockBusy(CeleryTWError):
+    """Raised when a task with ``lock_busy="fail"`` finds its lock held."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the lock {key!r} is held by another run")
+        self.key = key
+
+
+class LeaseLost(CeleryTWError):
+    """Raised when this process may no longer act for a run: another one has it, or Redis has not confirmed it for too long."""
+
+
+class InvalidCheckpoint(CeleryTWError, ValueError):
+    """Raised when a checkpoint cannot be written as JSON, or is larger than ``tw_checkpoint_max_bytes``."""
+
+
+class LeaderMissing(CeleryTWError):
+    """Raised when a long task is started while no scheduler leads, who alone could start it again elsewhere."""
+
+
+class TaskCancelled(BaseException):
+    """Raised in the body of a task that is to stop, at each call that checks; the task ends REVOKED with the *reason*."""
+
+    def __init__(self, reason: str = "cancelled") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TaskYielded(BaseException):
+    """Raised in the body of a long task whose worker shuts down, after its state has been saved; it goes on in another worker."""
 
 
 class MalformedRecord(CeleryTWError, ValueError):

@@ -27,6 +27,17 @@ setting                      default               meaning
 ``tw_defer_min_delay``       2 s                   a task due sooner than this goes to the broker at once
 ``tw_defer_exclude_queues``  ()                    names of queues whose tasks keep Celery's own ETA
 ``tw_leaderless_grace``      60 s                  how long after the last leader was seen ``auto`` still defers
+``tw_lock_timeout``          300 s                 how long the lease and the locks of a run outlive its process
+``tw_lock_extend_interval``  120 s                 how often they are extended; at most half of the time-out
+``tw_heartbeat_interval``    30 s                  how often a process says that its runs are alive
+``tw_heartbeat_timeout``     120 s                 a run silent for this long is lost; at least twice the interval
+``tw_checkpoint_interval``   600 s                 how often ``iterate`` saves, unless told
+``tw_checkpoint_expires``    7 days                how long a checkpoint outlives its last save
+``tw_checkpoint_max_bytes``  1,000,000             a larger checkpoint is refused
+``tw_max_reassignments``     3                     losses without a new checkpoint after which a run fails
+``tw_run_expires``           2 x the broker's      how long a finished run is remembered, so that a late copy does
+                             visibility timeout    not run again
+``tw_long_queue``            none                  the queue of long tasks that neither their call nor a route names
 ===========================  ====================  =====================================================================
 
 Reading never changes the configuration: ``app.add_defaults`` would override what the user's own module says.
@@ -77,6 +88,16 @@ class Settings:
     defer_min_delay_ms: int = 2000
     defer_exclude_queues: frozenset[str] = frozenset()
     leaderless_grace_ms: int = 60_000
+    lock_timeout_ms: int = 300_000
+    lock_extend_interval_ms: int = 120_000
+    heartbeat_interval_ms: int = 30_000
+    heartbeat_timeout_ms: int = 120_000
+    checkpoint_interval_ms: int = 600_000
+    checkpoint_expires_ms: int = 7 * 24 * 3600 * 1000
+    checkpoint_max_bytes: int = 1_000_000
+    max_reassignments: int = 3
+    run_expires_ms: int | None = None
+    long_queue: str | None = None
 
     @classmethod
     def read(cls, conf: Configuration, *, app_name: str | None) -> Self:
@@ -87,7 +108,20 @@ class Settings:
         namespace = _namespace(conf.get("tw_namespace"), app_name=app_name)
         _refuse_unusable_keys(conf)
         given = {row.attribute: row.read(key, conf.get(key)) for key, row in _ROWS.items() if conf.get(key) is not None}
-        return cls(namespace=namespace, **given)
+        settings = cls(namespace=namespace, **given)
+        _refuse_contradictions(settings)
+        return settings
+
+
+def _refuse_contradictions(settings: Settings) -> None:
+    """Raise when a time-out does not leave room for two of the signs of life that are to prevent it."""
+    for limit, sign in (("lock_timeout", "lock_extend_interval"), ("heartbeat_timeout", "heartbeat_interval")):
+        limit_ms, sign_ms = getattr(settings, f"{limit}_ms"), getattr(settings, f"{sign}_ms")
+        if limit_ms < 2 * sign_ms:
+            raise ImproperlyConfigured(
+                f"tw_{limit}: expected at least twice tw_{sign} ({sign_ms / 1000:g} s), so that one missed sign costs nothing, "
+                f"got {limit_ms / 1000:g} s"
+            )
 
 
 def _namespace(value: Any, *, app_name: str | None) -> str:
@@ -179,6 +213,12 @@ def _url(key: str, value: Any) -> str:
     return value
 
 
+def _name(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong(key, "a name", value)
+    return value
+
+
 def _names(key: str, value: Any) -> frozenset[str]:
     if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in value):
         raise _wrong(key, "a list of names", value)
@@ -222,6 +262,16 @@ _ROWS: Mapping[str, _Row] = {
     "tw_defer_min_delay": _Row("defer_min_delay_ms", seconds(0, 3600)),
     "tw_defer_exclude_queues": _Row("defer_exclude_queues", _names),
     "tw_leaderless_grace": _Row("leaderless_grace_ms", seconds(1, LONGEST_WAIT_S)),
+    "tw_lock_timeout": _Row("lock_timeout_ms", seconds(1, LONGEST_WAIT_S)),
+    "tw_lock_extend_interval": _Row("lock_extend_interval_ms", seconds(0.1, LONGEST_WAIT_S)),
+    "tw_heartbeat_interval": _Row("heartbeat_interval_ms", seconds(0.1, LONGEST_WAIT_S)),
+    "tw_heartbeat_timeout": _Row("heartbeat_timeout_ms", seconds(0.5, LONGEST_WAIT_S)),
+    "tw_checkpoint_interval": _Row("checkpoint_interval_ms", seconds(0.1, LONGEST_WAIT_S)),
+    "tw_checkpoint_expires": _Row("checkpoint_expires_ms", seconds(60, 366 * 24 * 3600)),
+    "tw_checkpoint_max_bytes": _Row("checkpoint_max_bytes", whole(1, 64_000_000)),
+    "tw_max_reassignments": _Row("max_reassignments", whole(0, 1000)),
+    "tw_run_expires": _Row("run_expires_ms", seconds(60, 366 * 24 * 3600)),
+    "tw_long_queue": _Row("long_queue", _name),
 }
 
 KNOWN = ("tw_namespace", *_ROWS)
@@ -230,16 +280,6 @@ KNOWN = ("tw_namespace", *_ROWS)
 LATER = (
     "tw_history_max_bytes",
     "tw_database_url",
-    "tw_lock_timeout",
-    "tw_lock_extend_interval",
-    "tw_heartbeat_interval",
-    "tw_heartbeat_timeout",
-    "tw_checkpoint_interval",
-    "tw_checkpoint_expires",
-    "tw_checkpoint_max_bytes",
-    "tw_max_reassignments",
-    "tw_run_expires",
-    "tw_long_queue",
     "tw_fair_queues",
     "tw_lane_shares",
     "tw_aging_low_to_medium",

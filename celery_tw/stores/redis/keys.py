@@ -26,6 +26,20 @@ key                 type    life        holds (written by)
 ``refused``         hash    until sent  id in the outbox → how often the broker has refused the message, and why, as JSON (leader)
 ``unsure``          hash    until known id in the outbox → an at-most-once message that is being published, as JSON (leader)
 ``buried``          hash    for ever    id in the outbox → a message that the broker would not take; ``bad`` says why (leader)
+``run:<mid>``       hash    expires     one run: ``state`` ``token`` ``owner`` ``task`` ``id`` ``at`` ``guards`` ``lost`` ``envelope`` … (workers, leader)
+``lease:<mid>``     string  300 s       the token of the process that runs it (workers)
+``running``         hash    until done  mid → a counter that moves as long as its process lives (workers, leader)
+``token``           string  for ever    the highest fencing token ever given (workers)
+``done:<p>:<b>``    set     expires     digests of the mids of finished runs, by period and bucket (workers, leader)
+``lock:<key>``      string  300 s       the mid of the run that holds it (workers, leader)
+``sem:<key>``       zset    300 s       mid of each run in a slot → ms until which it counts (workers, leader)
+``order:<key>``     zset    7 days      mid → its number; the lowest is the head (clients, workers, leader)
+``idem:<key>``      hash    1 day       the run under an idempotency key, and its result (workers, leader)
+``unique:<key>``    string  expires     the id of the task that waits or runs under it (clients, workers)
+``wait:<kind>:<k>`` zset    1 day       ``<entry id>:<mid>`` of parked tasks, in their turn (workers, leader)
+``head:<kind>:<k>`` hash    7 days      the head of an order, since when, and whether it has started (workers, leader)
+``ckpt:<task id>``  string  7 days      the last checkpoint of a task, as JSON (workers)
+``drain:<host:pid>`` string 1 day       a worker that shuts down warmly (workers)
 ``leader``          hash    lease       ``owner`` ``epoch`` ``counter`` and who that is (leader)
 ``epoch``           string  for ever    the highest epoch ever given (leader)
 ``members``         hash    for ever    member id → JSON with its counter; the silent are struck out (all schedulers)
@@ -48,6 +62,10 @@ ANSWER_KEPT_MS = 60 * 1000
 TOMBSTONE_MS = 7 * 24 * 3600 * 1000
 SKIPS_KEPT_MS = 30 * 24 * 3600 * 1000
 FIRED_KEPT_MS = 10 * 60 * 1000
+ORDER_KEPT_MS = 7 * 24 * 3600 * 1000
+WAIT_KEPT_MS = 24 * 3600 * 1000
+DRAIN_KEPT_MS = 24 * 3600 * 1000
+IDEMPOTENCY_KEPT_MS = 24 * 3600 * 1000
 NEWS_KEPT = 10_000
 NEWS_KEPT_MS = 60_000
 
@@ -156,6 +174,14 @@ class Keys:
         return f"{self.tag}:bad"
 
     @property
+    def running(self) -> str:
+        return f"{self.tag}:running"
+
+    @property
+    def token(self) -> str:
+        return f"{self.tag}:token"
+
+    @property
     def project(self) -> str:
         return f"{self.tag}:project"
 
@@ -180,3 +206,27 @@ class Keys:
 
     def backlog(self, member: str) -> str:
         return f"{self.tag}:backlog:{member}"
+
+    def run(self, mid: str) -> str:
+        return f"{self.tag}:run:{mid}"
+
+    def lease(self, mid: str) -> str:
+        return f"{self.tag}:lease:{mid}"
+
+    def done(self, period: int, bucket: str) -> str:
+        return f"{self.tag}:done:{period}:{bucket}"
+
+    def guard(self, kind: str, key: str) -> str:
+        return f"{self.tag}:{kind}:{key}"
+
+    def wait(self, kind: str, key: str) -> str:
+        return f"{self.tag}:wait:{kind}:{key}"
+
+    def head(self, kind: str, key: str) -> str:
+        return f"{self.tag}:head:{kind}:{key}"
+
+    def checkpoint(self, task_id: str) -> str:
+        return f"{self.tag}:ckpt:{task_id}"
+
+    def drain(self, process: str) -> str:
+        return f"{self.tag}:drain:{process}"

@@ -1,0 +1,1 @@
+"""Runtime: the guards around the body of a task, one a file."""
