@@ -1,7 +1,8 @@
 """All mutants: ``python -m tests.mutation [MODULE]… [--every N] [--journal FILE]``, with modules such as ``core.wheel``.
 
-Each mutant tried is one line of the journal. A run that is interrupted goes on after it, as long as neither the module nor its tests
-have changed. ``--every 10`` plants each tenth mutant only. Ends with the score of each module and the mutants that survived.
+Each mutant tried is one line of the journal. A run that is interrupted goes on after it, as long as the module has not changed; what
+survived is tried again when its tests have. ``--every 10`` plants each tenth mutant only. Ends with the score of each module and the
+mutants that survived.
 """
 
 import argparse
@@ -74,35 +75,42 @@ def _read(journal: Path) -> dict[str, dict]:
 def _try_all(module: str, done: dict[str, dict], *, every: int, journal: Path) -> Iterator[dict]:
     path = PACKAGE / f"{module.replace('.', '/')}.py"
     source, tests = path.read_text(), _tests_of(module)
-    digest = hashlib.blake2b(b"".join((ROOT / name).read_bytes() for name in tests) + source.encode(), digest_size=8).hexdigest()
+    of_source, of_tests = _digest([path]), _digest([ROOT / name for name in tests])
+    _refuse_unless_passing(module, path, tests)
     for mutant in mutants_of(source)[::every]:
-        key = f"{module}:{digest}:{mutant.place}:{mutant.what}"
-        if key not in done:
-            done[key] = _try(module, path, mutant, tests, key)
+        key = f"{module}:{of_source}:{mutant.place}:{mutant.what}"
+        known = done.get(key)
+        if known is None or (known["result"] == SURVIVED and known["tests"] != of_tests):
+            done[key] = {"key": key, "tests": of_tests, **_try(module, path, mutant, tests)}
             journal.parent.mkdir(parents=True, exist_ok=True)
             with journal.open("a") as file:
                 file.write(json.dumps(done[key]) + "\n")
         yield done[key]
 
 
-def _try(module: str, path: Path, mutant: Mutant, tests: list[str], key: str) -> dict:
+def _digest(files: list[Path]) -> str:
+    return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=8).hexdigest()
+
+
+def _refuse_unless_passing(module: str, path: Path, tests: list[str]) -> None:
+    if try_mutant(f"celery_tw.{module}", path, None, tests, timeout_s=TIMEOUT_S) != SURVIVED:
+        raise SystemExit(f"the tests of {module} fail without any mutant")
+
+
+def _try(module: str, path: Path, mutant: Mutant, tests: list[str]) -> dict:
     result = try_mutant(f"celery_tw.{module}", path, mutant, tests, timeout_s=TIMEOUT_S)
     text = path.read_text().splitlines()[mutant.line - 1].strip()
     if result == SURVIVED:
         print(f"survived: {module}:{mutant.line} {mutant.what}: {text}", file=sys.stderr, flush=True)  # noqa: T201
-    return {"key": key, "module": module, "line": mutant.line, "what": mutant.what, "text": text, "result": result}
+    return {"module": module, "line": mutant.line, "what": mutant.what, "text": text, "result": result}
 
 
 def _report(lines: list[dict]) -> str:
-    rows = [
-        _row(module, [line for line in lines if line["module"] == module]) for module in dict.fromkeys(line["module"] for line in lines)
-    ]
+    modules = dict.fromkeys(line["module"] for line in lines)
+    rows = [_row(module, [line for line in lines if line["module"] == module]) for module in modules]
     survivors = [line for line in lines if line["result"] == SURVIVED and not _is_accepted(line)]
     listed = [f"- `{line['module']}:{line['line']}` {line['what']}: `{line['text']}`" for line in survivors]
-    head = [
-        "| module | mutants | noticed | of these hung | change nothing | survived | score |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ["| module | mutants | noticed | of these hung | change nothing | survived | score |", "| --- " * 7 + "|"]
     return "\n".join([*head, *rows, _row("all", lines), "", *listed])
 
 
