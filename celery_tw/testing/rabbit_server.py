@@ -1,7 +1,7 @@
 """RabbitServer: a RabbitMQ node of a test's own, which it may kill and start again with its data.
 
 Everything it needs is in one temporary folder, beside nothing of the machine's own RabbitMQ: configuration, data, logs, cookie, and a name
-server (epmd) on a port of its own. It takes some three seconds to start.
+server (epmd) on a port of its own. It takes some three seconds to start. The guard of the embedded server ends it when its owner dies.
 """
 
 import os
@@ -9,16 +9,21 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from celery_tw.embedded import GUARD
 from celery_tw.errors import ServerUnavailable
 
 SCRIPTS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server", "/opt/rabbitmq/sbin/rabbitmq-server")
 """Where the server's own script lies; the one on the PATH is often a wrapper that changes the user."""
+
+RUN = 'epmd -port "$ERL_EPMD_PORT" & names=$!; "$0" & node=$!; trap "kill -TERM $node" TERM; wait $node; wait $node; kill $names'
+"""What runs a node; left to itself, that would start a name server which outlives it. A signal ends the first of the two waits."""
 
 START_S = 60.0
 POLL_S = 0.05
@@ -39,7 +44,8 @@ class RabbitServer:
         self._script = find_rabbitmq()
         self.folder = Path(tempfile.mkdtemp(prefix="tw-rabbit-"))
         self.port, self._distribution_port, self._epmd_port = _free_ports(3)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._pid = 0
         (self.folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlog.console = false\n")
 
     @property
@@ -59,28 +65,36 @@ class RabbitServer:
     def start(self) -> Self:
         """Start the node, with the data it had when it was last ended or killed; return when it answers."""
         with (self.folder / "out").open("ab") as output:
-            self._process = subprocess.Popen(
-                [self._script],
+            self._guard = guard = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), str(self.folder), "/bin/sh", "-c", RUN, self._script],
                 env={**os.environ, **self._environment()},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=output,
                 start_new_session=True,
             )
+        assert guard.stdout is not None
+        self._pid = int(guard.stdout.readline() or 0)
         deadline = time.monotonic() + START_S
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if guard.poll() is not None or time.monotonic() > deadline:
                 raise ServerUnavailable(f"RabbitMQ did not start: {(self.folder / 'out').read_text(errors='replace')[-2000:]}")
             time.sleep(POLL_S)
         return self
 
     def kill(self) -> None:
         """Kill the node with SIGKILL, as a power cut does; its data stay."""
-        self._end(signal.SIGKILL)
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            os.killpg(guard.pid, signal.SIGKILL)
+            _see_off(guard)
 
     def stop(self) -> None:
         """End the node as an operator does; its data stay."""
-        self._end(signal.SIGTERM)
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            os.kill(self._pid, signal.SIGTERM)
+            _see_off(guard)
 
     def control(self, *command: str) -> str:
         """Run ``rabbitmqctl`` on this node, as in ``control("close_all_connections", "because")``; return what it says."""
@@ -92,19 +106,7 @@ class RabbitServer:
     def close(self) -> None:
         """End the node and remove all that was its."""
         self.kill()
-        subprocess.run(["epmd", "-port", str(self._epmd_port), "-kill"], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        os.killpg(process.pid, how)
-        try:
-            process.wait(START_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
@@ -131,6 +133,18 @@ class RabbitServer:
             "RABBITMQ_NODENAME": f"tw{self.port}@localhost",
             "RABBITMQ_PID_FILE": f"{folder}/pid",
         }
+
+
+def _see_off(guard: "subprocess.Popen[bytes]") -> None:
+    """Wait until *guard* and its server have ended, by force when that takes too long."""
+    try:
+        guard.wait(START_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(guard.pid, signal.SIGKILL)
+        guard.wait()
+    for pipe in (guard.stdin, guard.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def _free_ports(count: int) -> list[int]:
