@@ -1,0 +1,48 @@
+-- PARK: let a task wait in the timetable under its own mid, until what it needs is free or it is time to look again.
+-- KEYS  1 due  2 by-task  3 news  4 news-seq  5 schema  6 entry  7 what it waits for  8 who waits for that  9 its head
+-- ARGV  1 id  2 mid  3 task id  4 the record after its third line  5 delay ms  6 kind of guard, '' for none  7 its argument  8 schema version  9 news kept  10 wait kept ms
+-- reply {now, 'put' | 'taken' (the id is another task's)}
+-- What has become free since the task was refused is seen here: then it is due at once.
+local due, by_task, news, news_seq, schema_key, entry, key, wait = unpack(KEYS, 1, 8)
+local id, mid, task, rest, delay_ms, kind, argument, schema, news_kept, wait_kept = unpack(ARGV)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_text = string.format('%.0f', now)
+local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]*)\n')
+if holder == mid then return {now_text, 'put'} end
+if holder then return {now_text, 'taken'} end
+
+local function free()
+  if kind == 'lock' then
+    local by = redis.call('GET', key)
+    return not by or by == mid
+  elseif kind == 'sem' then
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now_text)
+    return redis.call('ZSCORE', key, mid) or redis.call('ZCARD', key) < tonumber(argument)
+  elseif kind == 'order' then
+    return redis.call('ZRANGE', key, 0, 0)[1] == mid
+  elseif kind == 'idem' then
+    local by, result = unpack(redis.call('HMGET', key, 'mid', 'result'))
+    return result or not by or by == mid
+  end
+end
+
+local due_ms = now + tonumber(delay_ms)
+if kind ~= '' then
+  if free() then
+    due_ms = now
+  else
+    local turn = kind == 'order' and redis.call('ZSCORE', key, mid) or now_text
+    redis.call('ZADD', wait, turn, id .. ':' .. mid)
+    redis.call('PEXPIRE', wait, wait_kept)
+  end
+end
+local due_text = string.format('%.0f', due_ms)
+redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
+redis.call('ZADD', due, due_text, id)
+local listed = redis.call('HGET', by_task, task)
+redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
+if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
+local number = redis.call('INCR', news_seq)
+redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', id .. ':' .. due_text)
+return {now_text, 'put'}
