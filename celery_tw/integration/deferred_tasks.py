@@ -65,7 +65,7 @@ class DeferredTasks:
         self.fallbacks = fallbacks
         client = broker.connect(app, timeout_s=TIMEOUT_S)
         grace_ms = None if self.settings.defer_eta == "always" else self.settings.leaderless_grace_ms
-        self._store = Deferring(client, parts.keys, grace_ms=grace_ms)
+        self._store = Deferring(client, parts.keys, grace_ms=grace_ms, clock=parts.clock)
         self._election = Election(client, parts.keys)
         self._ids = EntryIds(Timetable(client, parts.keys))
         self._breaker = CircuitBreaker()

@@ -24,7 +24,7 @@ from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.deferring import Deferred, Deferring, EntryIds
 from celery_tw.stores.redis.timetable import Timetable
 from tests.sim.ledger import QUEUE
-from tests.sim.scheduler import FINGERPRINT, PlainWorkshop
+from tests.sim.scheduler import FINGERPRINT, HostClock, PlainWorkshop
 from tests.sim.server import KEYS, Server
 from tests.sim.timeline import Host, Timeline
 from tests.sim.wire import Caller
@@ -141,7 +141,7 @@ class Client:
         reading = Reading(APP, self.timetable, fire_ids=fire_ids, statics={})
         self.book = Book(APP, self.timetable, drafter=Drafter(APP, SETTINGS), storing=storing, reading=reading)
         self.cancelling = Cancelling(client, KEYS)
-        self.deferring = Deferring(client, KEYS, grace_ms=None)
+        self.deferring = Deferring(client, KEYS, grace_ms=None, clock=HostClock(self.timeline))
         self.ids = EntryIds(self.timetable)
         self.timeline.spawn(self.name, self.host, self._work)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from celery_tw.clock import SystemClock
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import StoreRefused, StoreUnavailable
 from celery_tw.stores.redis.cancelling import Cancelling
@@ -16,19 +17,20 @@ from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.news import NewsReader
 from celery_tw.stores.redis.timetable import Timetable
 from tests.cutting import CuttingProxy
+from tests.waiting import wait_until
 
 GRACE_MS = 60_000
 
 
 @pytest.fixture
 def deferring(redis_client: redis.Redis, keys: Keys) -> Deferring:
-    return Deferring(redis_client, keys, grace_ms=None)
+    return Deferring(redis_client, keys, grace_ms=None, clock=SystemClock())
 
 
 @pytest.fixture
 def cautious(redis_client: redis.Redis, keys: Keys) -> Deferring:
     """It stores only when a leader has been seen."""
-    return Deferring(redis_client, keys, grace_ms=GRACE_MS)
+    return Deferring(redis_client, keys, grace_ms=GRACE_MS, clock=SystemClock())
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_an_id_of_another_task_is_told_and_left_alone(deferring: Deferring, time
 
 
 def test_a_call_whose_answer_was_lost_stores_one_task(proxy: CuttingProxy, keys: Keys, redis_client: redis.Redis) -> None:
-    through = Deferring(proxy.client(), keys, grace_ms=None)
+    through = Deferring(proxy.client(), keys, grace_ms=None, clock=SystemClock())
     through.defer(deferred(1, mid="m0", task_id="t0"))
     proxy.cut_answers_to(b"EVALSHA", number=1)
 
@@ -126,7 +128,7 @@ def test_a_call_whose_answer_was_lost_stores_one_task(proxy: CuttingProxy, keys:
 def test_a_call_that_was_fired_before_it_was_repeated_stores_nothing(
     proxy: CuttingProxy, dispatching: Dispatching, epoch: int, keys: Keys, redis_client: redis.Redis
 ) -> None:
-    through = Deferring(proxy.client(), keys, grace_ms=None)
+    through = Deferring(proxy.client(), keys, grace_ms=None, clock=SystemClock())
     through.defer(deferred(1, mid="m0", task_id="t0", due_ms=2**50))
 
     def fire() -> None:
@@ -142,12 +144,21 @@ def test_a_call_that_was_fired_before_it_was_repeated_stores_nothing(
 def test_a_call_that_was_cancelled_before_it_was_repeated_stores_nothing(
     proxy: CuttingProxy, keys: Keys, redis_client: redis.Redis
 ) -> None:
-    through = Deferring(proxy.client(), keys, grace_ms=None)
+    through = Deferring(proxy.client(), keys, grace_ms=None, clock=SystemClock())
     through.defer(deferred(1, mid="m0", task_id="t0"))
     proxy.cut_answers_to(b"EVALSHA", number=1, meanwhile=lambda: Cancelling(redis_client, keys).cancel(["t1"]))
 
     assert through.defer(deferred(3))[1] == "cancelled"
     assert redis_client.zcard(keys.due) == 1
+
+
+def test_an_older_cancellation_does_not_stop_a_send_whose_first_call_never_arrived(
+    deferring: Deferring, redis_client: redis.Redis, keys: Keys
+) -> None:
+    Cancelling(redis_client, keys).cancel(["t1"])
+    wait_until(lambda: int(redis_client.zscore(keys.cancelled, "t1") or 0) + 2 < Timetable(redis_client, keys).now_ms())
+
+    assert deferring._call(deferred(3), begun_ago=1)[1] == "put"
 
 
 def test_a_send_after_a_cancellation_clears_its_tombstone(deferring: Deferring, redis_client: redis.Redis, keys: Keys) -> None:
@@ -182,7 +193,7 @@ def test_a_read_only_server_stores_nothing(deferring: Deferring, redis_client: r
 
 
 def test_a_server_that_cannot_be_reached_is_told_before_anything_is_sent(keys: Keys) -> None:
-    away = Deferring(redis.Redis(unix_socket_path="/nowhere/redis.sock"), keys, grace_ms=None)
+    away = Deferring(redis.Redis(unix_socket_path="/nowhere/redis.sock"), keys, grace_ms=None, clock=SystemClock())
     with pytest.raises(StoreUnavailable, match="did not answer"):
         away.reach()
 

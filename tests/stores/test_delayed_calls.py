@@ -2,6 +2,7 @@
 
 import redis
 
+from celery_tw.clock import SystemClock
 from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.deferring import Deferred, Deferring
 from celery_tw.stores.redis.dispatching import Dispatching
@@ -17,11 +18,11 @@ def test_a_deferred_task_that_was_fired_is_not_stored_by_the_first_call_that_arr
         mid="m1", name="", stored_ms=0, last_ms=None, fingerprint="f", queue_key="queue", extra={}, message=b"hello", task_id="t1"
     )
     task = Deferred(entry_id=1, mid="m1", task_id="t1", due_ms=now_ms - 1, rest=record.pack_rest())
-    deferring = Deferring(redis_client, keys, grace_ms=None)
-    assert deferring._call("again", task)[1] == "put"
+    deferring = Deferring(redis_client, keys, grace_ms=None, clock=SystemClock())
+    assert deferring._call(task, begun_ago=500)[1] == "put"
     assert dispatching.fire_once(epoch, [(now_ms - 1, 1)], fingerprint="f", queue_keys=[b"queue"]).statuses()[1] == ["fired"]
 
-    assert deferring._call("first", task)[1] == "fired"
+    assert deferring._call(task, begun_ago="")[1] == "fired"
 
     assert redis_client.lrange("queue", 0, -1) == [b"hello"]
     assert timetable.read_one_time(1)[0] is None

@@ -7,6 +7,7 @@ block is thrown away.
 
 from dataclasses import dataclass
 
+from celery_tw.clock import Clock
 from celery_tw.errors import StoreUnavailable
 from celery_tw.stores.redis.codec import SCHEMA
 from celery_tw.stores.redis.keys import NEWS_KEPT, Keys
@@ -51,9 +52,10 @@ class Deferred:
 class Deferring:
     """The verbs, on one shard. *grace_ms* is how long ago a leader must have been seen; None stores without one."""
 
-    def __init__(self, client: RedisClient, keys: Keys, *, grace_ms: int | None) -> None:
+    def __init__(self, client: RedisClient, keys: Keys, *, grace_ms: int | None, clock: Clock) -> None:
         self.client = client
         self.keys = keys
+        self.clock = clock
         self.grace_ms = grace_ms
 
     def reach(self) -> None:
@@ -68,16 +70,17 @@ class Deferring:
         A call whose answer was lost is repeated once. Raises `StoreUnavailable` when it is not known whether the task was stored,
         `StoreRefused` when it was not.
         """
+        begun_ms = self.clock.boot_ms()
         try:
-            return self._call("first", task)
+            return self._call(task, begun_ago="")
         except StoreUnavailable:
-            return self._call("again", task)
+            return self._call(task, begun_ago=self.clock.boot_ms() - begun_ms)
 
-    def _call(self, which: str, task: Deferred) -> tuple[int, str]:
+    def _call(self, task: Deferred, *, begun_ago: Argument) -> tuple[int, str]:
         shard = self.keys
         keys: list[str | bytes] = [shard.due, shard.by_task, shard.fired, shard.news, shard.news_seq, shard.schema]
         keys += (shard.cancelled, shard.seen, shard.leader, shard.entry(task.entry_id))
         grace: Argument = "" if self.grace_ms is None else self.grace_ms
-        args: list[Argument] = [which, task.entry_id, task.mid, task.due_ms, task.task_id, task.rest, grace, SCHEMA, NEWS_KEPT]
+        args: list[Argument] = [begun_ago, task.entry_id, task.mid, task.due_ms, task.task_id, task.rest, grace, SCHEMA, NEWS_KEPT]
         now, status = script("defer").run(self.client, keys, args)
         return int(now), str(status, "ascii")

@@ -1,6 +1,6 @@
 -- DEFER: store one task until it is due, if there is a leader to fire it.
 -- KEYS  1 due  2 by-task  3 fired  4 news  5 news-seq  6 schema  7 cancelled  8 seen  9 leader  10 entry
--- ARGV  1 'first' or 'again'  2 id  3 mid  4 due ms  5 task id  6 the record after its third line  7 grace ms ('' = ask for no leader)
+-- ARGV  1 '' or, for a repeated call, how many ms ago the first was begun  2 id  3 mid  4 due ms  5 task id  6 the record after its third line  7 grace ms ('' = ask for no leader)
 --       8 schema version  9 news kept
 -- reply {now ms, status}: 'put' | 'leaderless' (nobody leads, and nobody was seen within the grace) | 'taken' (the id is another task's)
 --       | 'fired', 'cancelled' (what the other call became, whose answer was lost)
@@ -8,9 +8,8 @@
 -- SET comes first: a full memory refuses it, and then nothing has been written.
 local due, by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local again, id, mid, due_ms, task, rest, grace, schema, news_kept =
-  ARGV[1] == 'again', ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local JUST_CANCELLED_MS = 10000
+local begun_ago, id, mid, due_ms, task, rest, grace, schema, news_kept =
+  tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
@@ -19,9 +18,9 @@ local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]
 if holder == mid then return {now_text, 'put'} end
 if holder then return {now_text, 'taken'} end
 if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end
-if again then
+if begun_ago then
   local stopped = redis.call('ZSCORE', cancelled, task)
-  if stopped and now - tonumber(stopped) < JUST_CANCELLED_MS then return {now_text, 'cancelled'} end
+  if stopped and now - tonumber(stopped) <= begun_ago then return {now_text, 'cancelled'} end
 end
 if grace ~= '' and redis.call('EXISTS', leader) == 0 then
   local last = tonumber(redis.call('GET', seen) or '')
