@@ -30,6 +30,7 @@ from celery_tw.integration.deferring_producer import DeferringProducer
 from celery_tw.integration.due_times import due_time_ms
 from celery_tw.integration.fallbacks import Fallbacks
 from celery_tw.integration.identity_headers import ETA, identified
+from celery_tw.integration.route_headers import MarkingProducer, RouteHeaders
 
 NEVER_DEFERRED = "celery.chord_unlock"
 
@@ -40,6 +41,7 @@ class Deferral:
     def __init__(self, app: Any) -> None:
         self.app = app
         self.fallbacks = Fallbacks()
+        self.routes = RouteHeaders(app)
         self._pid = 0
         self._tasks: DeferredTasks | None = None
 
@@ -103,18 +105,27 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
         """Send a task by name; see `Celery.send_task`. *tw_defer* is False for a task that is to have Celery's own ETA."""
         if collects(app):
             return original(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
-        headers = options["headers"] = identified(options.get("headers"))
+        due_ms = None
         if (countdown or eta) and tw_defer is not False:
             task = options.get("task_type") or app._tasks.get(name)
             due_ms = deferral.due_ms(name, countdown=countdown, eta=eta, task=task)
+        headers = identified(options.get("headers"))
+        if due_ms is not None:
+            headers[ETA] = due_ms
+        routed = options.get("headers") is None and deferral.routes.possible()
+        if not routed:
+            options["headers"] = headers
+            if due_ms is None:
+                return original(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
+        if connection:
+            producer = app.amqp.Producer(connection, auto_declare=False)
+        with app.producer_or_acquire(producer or options.pop("publisher", None)) as real:
+            stand_in = real
             if due_ms is not None:
-                headers[ETA] = due_ms
-                if connection:
-                    producer = app.amqp.Producer(connection, auto_declare=False)
-                with app.producer_or_acquire(producer or options.pop("publisher", None)) as real:
-                    deferring = deferral.producer(real, due_ms=due_ms)
-                    return original(name, args, kwargs, None, None, task_id, deferring, None, *more, **options)
-        return original(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
+                stand_in, countdown, eta = deferral.producer(real, due_ms=due_ms), None, None
+            if routed:
+                stand_in = MarkingProducer(stand_in, headers)
+            return original(name, args, kwargs, countdown, eta, task_id, stand_in, None, *more, **options)
 
     send_task.replaces = before  # type: ignore[attr-defined]
     return send_task

@@ -235,6 +235,37 @@ def test_each_send_has_a_mid_of_its_own_with_or_without_an_eta(app: Celery, redi
     assert second["trace"] == third["trace"] == "abc"
 
 
+def route_with_a_tenant(*_: Any, **__: Any) -> dict:
+    return {"queue": "q1", "headers": {"tenant": "t1"}}
+
+
+@pytest.mark.parametrize(
+    "routes", [{"shop.add": {"queue": "q1", "headers": {"tenant": "t1"}}}, route_with_a_tenant], ids=["map", "function"]
+)
+@pytest.mark.parametrize("options", [{}, {"headers": None}], ids=["left out", "none"])
+def test_the_headers_of_a_route_stay_beside_ours(routes: Any, options: dict, make_app: MakeApp, redis_client: redis.Redis) -> None:
+    app = equipped(make_app(task_routes=routes, tw_defer_eta="always"))
+
+    app.send_task("shop.add", (1, 2), **options)
+    app.send_task("shop.add", (1, 2), countdown=3600, **options)
+
+    (sent,), (stored,) = queued(redis_client, "q1"), waiting(redis_client)
+    for headers in (sent["headers"], headers_of(stored)):
+        assert headers["tenant"] == "t1"
+        assert headers["tw_mid"]
+    assert "tw_eta" in headers_of(stored)
+    assert stored.mid == headers_of(stored)["tw_mid"]
+
+
+def test_the_headers_of_a_caller_win_over_those_of_a_route_as_with_celery(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    app = equipped(make_app(task_routes=route_with_a_tenant))
+
+    app.send_task("shop.add", (1, 2), headers={"mine": 1})
+
+    (sent,) = queued(redis_client, "q1")
+    assert ("tenant" in sent["headers"], sent["headers"]["mine"]) == (False, 1)
+
+
 def test_the_fire_of_an_entry_keeps_its_own_ids_and_may_still_be_made_from_a_template(app: Celery) -> None:
     fire = Fire(str(uuid4()), 1_700_000_000_000, "entry")
     signature = {"task": "add", "args": [1, 2], "kwargs": {}, "options": {"countdown": 30}}
