@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 refused (the reason is on standard error, in one line), 2 
 
 import click
 
+from celery_tw.cli.acl import acl
 from celery_tw.cli.cancel import cancel
 from celery_tw.cli.clock import clock
 from celery_tw.cli.eject import eject
@@ -26,5 +27,6 @@ tw.add_command(schedule)
 tw.add_command(cancel)
 tw.add_command(clock)
 tw.add_command(eject)
+tw.add_command(acl)
 
 __all__ = ["tw"]
