@@ -46,15 +46,21 @@ State = Recurring | OneTimeTask
 
 @dataclass(slots=True)
 class Call:
-    """One call that the server ran."""
+    """One call that the server ran; *expired* are the keys that ran out of time before it, when a tape is kept."""
 
     number: int
     at_us: int
-    server_ms: int
+    server_us: int
     label: str
     host: str
     fields: list[bytes]
     reply: Any = None
+    expired: tuple[bytes, ...] = ()
+
+    @property
+    def server_ms(self) -> int:
+        """The moment by the server's own clock, UTC."""
+        return self.server_us // 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +91,11 @@ class Ledger:
     def looking_on(self, server: "Server", label: str, host: str, fields: list[bytes]) -> Iterator[Call]:
         """Compare how things stand before and after the call."""
         self.calls += 1
-        call = Call(self.calls, server.timeline.now_us, server.now_ms(), label, host, fields)
+        call = Call(self.calls, server.timeline.now_us, server.now_us(), label, host, fields)
         self.labels.setdefault(host.partition(".")[0], set()).add(label)
         fenced = label not in LEADERS_SCRIPTS or self._leads(server, fields)
+        if self.tape is not None:
+            call.expired = tuple(server.expired_keys())
         yield call
         if self.tape is not None:
             self.tape.append(call)

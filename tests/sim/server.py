@@ -49,6 +49,10 @@ class Server:
         """The database: keys as bytes, each with a ``value``."""
         return self.fake.dbs[0]
 
+    def expired_keys(self) -> list[bytes]:
+        """Return the keys that have run out of time and are still in memory."""
+        return [key for key, item in self.data._dict.items() if self.data.expired(item)]
+
     def execute(self, socket: Any, label: str, host: str, fields: list[bytes]) -> Any:
         """Run one command that came over *socket* and return the reply, an exception for an error."""
         self.data.time = self.now_us() / 1_000_000
