@@ -1,7 +1,7 @@
 """Mutants: planted mistakes, each a small change of a script's text or of a method, that the simulation must find.
 
-A simulation that finds nothing proves little unless it is known to find these. `WITHIN` says within how many seeds each is found; a mutant
-that is found later, or not at all, means that the oracles or the faults have become weaker.
+A simulation that finds nothing proves little unless it is known to find these. *within* says within how many seeds, with all faults at the
+call in question, each is found; a mutant that is found later, or not at all, means that the oracles or the faults have become weaker.
 
 The mark that FIRE compares stands behind a second guard, the due time: whatever has moved one has moved the other, so that either alone
 suffices against every single fault. So the mutant *no mark check* leaves both out, and the marks that clients compare are mutants apart.
@@ -23,10 +23,11 @@ Plant = Callable[[], Callable[[], None]]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A mistake, the rules that it may break, and the number of seeds within which that is seen."""
+    """A mistake, the rules that it may break, the call that it is in, and the number of seeds focused there within which it is seen."""
 
     name: str
     rules: frozenset[str]
+    focus: str
     within: int
     plants: tuple[Plant, ...]
 
@@ -93,31 +94,34 @@ EPOCH_CHECK = "if redis.call('HGET', leader, 'epoch') ~= epoch then return redis
 NO_MARK = "if state[1] ~= e.version or tonumber(e.slot) <= (tonumber(state[2] or '0') or 0) then return 'moved' end"
 
 
-def _mutant(name: str, rules: str, within: int, *plants: Plant) -> Mutant:
-    return Mutant(name, frozenset(rules.split(", ")), within, plants)
+def _mutant(name: str, rules: str, focus: str, within: int, *plants: Plant) -> Mutant:
+    return Mutant(name, frozenset(rules.split(", ")), focus, within, plants)
 
 
 MUTANTS = (
-    _mutant("no epoch check in FIRE", "fenced", 150, _text("fire", EPOCH_CHECK, "")),
-    _mutant("no epoch check in FIRE ONCE", "fenced", 300, _text("fire_once", EPOCH_CHECK, "")),
-    _mutant("no epoch check in DRAIN", "fenced", 300, _text("drain", EPOCH_CHECK, "")),
+    _mutant("no epoch check in FIRE", "fenced", "fire", 150, _text("fire", EPOCH_CHECK, "")),
+    _mutant("no epoch check in FIRE ONCE", "fenced", "fire_once", 150, _text("fire_once", EPOCH_CHECK, "")),
+    _mutant("no epoch check in DRAIN", "fenced", "drain", 150, _text("drain", EPOCH_CHECK, "")),
     _mutant(
         "no mark check",
         "once, phantom",
-        300,
+        "fire",
+        150,
         _text("fire", NO_MARK, "if state[1] ~= e.version then return 'moved' end"),
         _text("fire", "if score ~= e.due then return 'moved' end", "if not score then return 'moved' end"),
     ),
     _mutant(
         "no mark check in PUT",
         "mark, once, phantom, hole",
-        300,
+        "put",
+        150,
         _text("put", "(found[1] or '') ~= version or moved then", "(found[1] or '') ~= version then"),
     ),
     _mutant(
         "no mark check in CHANGE",
         "mark, once, phantom, hole",
-        300,
+        "change",
+        150,
         _text(
             "change",
             "if not stored[1] or stored[1] .. ' ' .. (stored[3] or '0') ~= version or stored[2]",
@@ -127,27 +131,38 @@ MUTANTS = (
     _mutant(
         "no version compare",
         "phantom",
+        "fire",
         150,
         _text("fire", NO_MARK, NO_MARK.replace("state[1] ~= e.version or ", "")),
     ),
-    _mutant("no sweep of due", "left over, stored", 300, _method(Engine, "_poll", _without_sweep)),
-    _mutant("news gap ignored", "late, left over", 300, _method(NewsReader, "read", _without_gaps)),
-    _mutant("insert without nonce", "once", 300, _text("put_once", "elseif redis.call('ZSCORE', fired, mid) then", "elseif false then")),
+    _mutant("no sweep of due", "left over, stored", "news", 150, _method(Engine, "_poll", _without_sweep)),
+    _mutant("news gap ignored", "late, left over", "news", 150, _method(NewsReader, "read", _without_gaps)),
+    _mutant(
+        "insert without nonce",
+        "once",
+        "put_once",
+        150,
+        _text("put_once", "elseif redis.call('ZSCORE', fired, mid) then", "elseif false then"),
+    ),
     _mutant(
         "deferral without nonce",
         "once",
-        300,
+        "defer",
+        150,
         _text("defer", "if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end", ""),
     ),
-    _mutant("fires early", "early", 300, _text("fire", "if tonumber(e.due) > now then return 'early' end", "")),
-    _mutant("drains twice", "once, phantom", 300, _text("drain", "if state[1] ~= expected then return {now_text, 'moved'} end", "")),
+    _mutant("fires early", "early", "clock", 150, _text("fire", "if tonumber(e.due) > now then return 'early' end", "")),
+    _mutant(
+        "drains twice", "once, phantom", "drain", 150, _text("drain", "if state[1] ~= expected then return {now_text, 'moved'} end", "")
+    ),
     _mutant(
         "skips unrecorded",
         "hole",
+        "",
         60,
         _text("fire", "redis.call('ZADD', e.skips, e.skip_to, e.skip)", "redis.call('EXISTS', e.skips)"),
     ),
-    _mutant("held tasks stay due", "phantom", 300, _text("hold", "redis.call('ZREM', due, id)", "redis.call('EXISTS', due)")),
+    _mutant("held tasks stay due", "phantom", "", 150, _text("hold", "redis.call('ZREM', due, id)", "redis.call('EXISTS', due)")),
 )
 
 by_name = {mutant.name: mutant for mutant in MUTANTS}

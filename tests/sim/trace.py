@@ -6,7 +6,7 @@ leaves a trace, which is how a failing one is made short.
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.sim import faults as f
 from tests.sim import workload as w
@@ -48,8 +48,8 @@ class Trace:
         return "\n".join([*lines, *(f"  {step!r}," for step in steps)])
 
 
-def draw(seed: int, *, faults: bool = True) -> Trace:
-    """Return the trace of *seed*."""
+def draw(seed: int, *, faults: bool = True, focus: str = "") -> Trace:
+    """Return the trace of *seed*; with *focus* every fault strikes that call, the ``news`` or the ``clock``."""
     chance = random.Random(seed)
     schedulers = chance.choice((1, 2, 2, 2, 3))
     operations = tuple(_operations(chance))
@@ -58,7 +58,7 @@ def draw(seed: int, *, faults: bool = True) -> Trace:
         schedulers=schedulers,
         lease_ms=chance.choice((1500, 3000)),
         operations=operations,
-        faults=tuple(_faults(chance, schedulers, operations)) if faults else (),
+        faults=tuple(_faults(chance, schedulers, operations, focus)) if faults else (),
     )
 
 
@@ -70,7 +70,8 @@ def _operations(chance: random.Random) -> list[Operation]:
         operations.append(_put(chance, name, _early(chance), revision := revision + 1))
         for _ in range(chance.randint(0, 4)):
             revision += 1
-            operations.append(_change(chance, name, _moment_near(chance, operations, within_ms=20), revision))
+            at_ms = _moment_near(chance, operations, within_ms=20)
+            operations.append(_change(chance, operations, name, at_ms, revision))
     for number in range(chance.randint(2, 5)):
         revision += 1
         operations += _one_time(chance, f"once{number}", _moment(chance), revision)
@@ -115,9 +116,12 @@ def _put(chance: random.Random, name: str, at_ms: int, revision: int) -> Operati
     )
 
 
-def _change(chance: random.Random, name: str, at_ms: int, revision: int) -> Operation:
+def _change(chance: random.Random, operations: Sequence[Operation], name: str, at_ms: int, revision: int) -> Operation:
     kind = chance.choice(("put", "put", "resend", "pause", "resume", "resume", "remove", "backfill"))
-    if kind in ("put", "resend"):
+    if kind == "resend":  # only what the entry sends changes
+        before = [operation for operation in operations if isinstance(operation, w.Put) and operation.name == name]
+        return replace(before[-1], at_ms=at_ms, client=_client(chance), revision=revision)
+    if kind == "put":
         return _put(chance, name, at_ms, revision)
     if kind == "backfill":
         return w.Backfill(at_ms=at_ms, client=_client(chance), name=name, back_ms=chance.choice((1000, 4000)))
@@ -143,8 +147,22 @@ def _deferred(chance: random.Random, name: str, at_ms: int) -> list[Operation]:
     return [first, w.Cancel(at_ms=at_ms + chance.randrange(in_ms + 500), client=_client(chance), name=name)]
 
 
-def _faults(chance: random.Random, schedulers: int, operations: Sequence[Operation]) -> list[Fault]:
+def _faults(chance: random.Random, schedulers: int, operations: Sequence[Operation], focus: str) -> list[Fault]:
+    if focus:
+        return [_focused(chance, operations, focus) for _ in range(3)]
     return [_fault(chance, schedulers, operations) for _ in range(chance.choice((0, 1, 2, 2, 3, 5)))]
+
+
+def _focused(chance: random.Random, operations: Sequence[Operation], focus: str) -> Fault:
+    asked = [operation for operation in operations if focus in CALLS_OF[type(operation)]]
+    if focus == "news":
+        return f.TrimNews(at_ms=chance.choice(operations).at_ms)
+    if focus == "clock":
+        return f.ServerClock(at_ms=_moment(chance), step_ms=chance.choice((-8000, -3000, -400, 3000)))
+    if focus in LEADERS_CALLS or not asked:
+        return _call_fault(chance, _moment_near(chance, operations, within_ms=400), ANY_SCHEDULER, focus)
+    operation = chance.choice(asked)
+    return _call_fault(chance, operation.at_ms, operation.client, focus)
 
 
 def _fault(chance: random.Random, schedulers: int, operations: Sequence[Operation]) -> Fault:

@@ -1,0 +1,127 @@
+"""The simulation: what hundreds of seeded histories prove of the product, and what is proved of the simulation itself."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import redis
+
+from tests.sim import workload as w
+from tests.sim.__main__ import verdicts
+from tests.sim.faults import ANY_SCHEDULER, ERRORS, CallFault, Fault, LoseReply, Refuse, Stop
+from tests.sim.mutants import MUTANTS, Mutant, by_name
+from tests.sim.oracles import judge
+from tests.sim.replay import Replay
+from tests.sim.server import KEYS
+from tests.sim.shrinking import shrink
+from tests.sim.simulation import play
+from tests.sim.trace import Trace, draw
+
+SEEDS = 500
+REPLAYED = 8
+SCHEDULERS_CALLS = (
+    "acquire",
+    "renew",
+    "hset",
+    "hgetall",
+    "multi",
+    "xread",
+    "page",
+    "poll",
+    "hmget",
+    "fire",
+    "fire_once",
+    "drain",
+    "resign",
+)
+ALL_STOP = (Stop(at_ms=7000, host="s0", restart_ms=500), Stop(at_ms=7000, host="s1", restart_ms=500))
+DIGEST = "from tests.sim.simulation import play; from tests.sim.trace import draw; print(play(draw(7)).digest())"
+
+
+@pytest.mark.timeout(600)
+def test_no_seed_breaks_a_rule() -> None:
+    failed = {seed: violations for seed, violations, _ in verdicts(range(SEEDS), jobs=min(4, os.cpu_count() or 1)) if violations}
+
+    assert not failed
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_without_faults_nothing_is_missed_or_late(seed: int) -> None:
+    assert judge(play(draw(seed, faults=False))) == []
+
+
+def test_a_seed_makes_the_same_history_in_every_process() -> None:
+    histories = {
+        subprocess.run(
+            [sys.executable, "-c", DIGEST], env={**os.environ, "PYTHONHASHSEED": hash_seed}, check=True, capture_output=True
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+
+    assert len(histories) == 1
+
+
+def busy_trace(*faults: Fault) -> Trace:
+    """Return a short history in which a leader makes each of its calls, and another takes over."""
+    operations = (
+        w.Put(at_ms=100, client="c0", name="e0", period_ms=700, revision=1),
+        w.Put(at_ms=200, client="c0", name="e1", period_ms=1000, revision=2, misfire="catch_up", limit=10, tolerance_ms=200),
+        w.PutOnce(at_ms=300, client="c1", name="once0", in_ms=2000, revision=3),
+        w.Defer(at_ms=400, client="c1", name="task0", in_ms=3000),
+        w.Backfill(at_ms=4000, client="c0", name="e1", back_ms=3000),
+        w.PutOnce(at_ms=6000, client="c1", name="once1", in_ms=300, revision=4),
+        w.Backfill(at_ms=8000, client="c0", name="e0", back_ms=3000),
+    )
+    return Trace(seed=1, schedulers=2, lease_ms=1500, operations=operations, faults=faults)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("call", SCHEDULERS_CALLS)
+def test_no_error_of_any_call_of_a_scheduler_costs_a_slot(call: str) -> None:
+    answers: list[Fault] = [Refuse(at_ms=2500, host=ANY_SCHEDULER, call=call, error=error, times=2) for error in ERRORS]
+    answers += [LoseReply(at_ms=2500, host=ANY_SCHEDULER, call=call, how="reset")]
+    answers += [LoseReply(at_ms=2500, host=ANY_SCHEDULER, call=call, how="timeout")]
+    outcomes = {str(fault): play(busy_trace(fault, *ALL_STOP)) for fault in answers}
+
+    assert {fault: judge(outcome) for fault, outcome in outcomes.items() if judge(outcome)} == {}
+    assert all(any(struck.call == call for _, struck in outcome.strikes if isinstance(struck, CallFault)) for outcome in outcomes.values())
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_planted_mistake_is_found(mutant: Mutant) -> None:
+    with mutant.planted():
+        assert first_seed_that_finds(mutant) is not None
+
+
+def first_seed_that_finds(mutant: Mutant) -> int | None:
+    """Return the first seed whose history breaks a rule that *mutant*, which is planted, may break."""
+    seeds = range(mutant.within)
+    return next((seed for seed in seeds if rules_broken(draw(seed, focus=mutant.focus)) & mutant.rules), None)
+
+
+def rules_broken(trace: Trace) -> set[str]:
+    """Return the rules that a trace breaks."""
+    return {violation.rule for violation in judge(play(trace))}
+
+
+@pytest.mark.timeout(300)
+def test_a_failing_trace_becomes_a_short_one_that_fails_the_same_way() -> None:
+    mutant = by_name["insert without nonce"]
+    with mutant.planted():
+        seed = first_seed_that_finds(mutant)
+        assert seed is not None
+        short = shrink(draw(seed, focus=mutant.focus), attempts=200)
+
+        assert rules_broken(short) & mutant.rules
+    assert rules_broken(short) == set()
+    assert len(short.operations) + len(short.faults) <= 4
+
+
+@pytest.mark.parametrize("seed", range(REPLAYED))
+def test_a_real_server_answers_as_the_simulated_one(redis_client: redis.Redis, seed: int) -> None:
+    tape = play(draw(seed), record=True).tape
+
+    assert tape
+    assert [str(difference) for difference in Replay(redis_client, KEYS).differences(tape)] == []
