@@ -45,6 +45,21 @@ def app(make_app: MakeApp) -> Celery:
     return app
 
 
+@contextmanager
+def stock_worker(app: Celery) -> Iterator[None]:
+    """Run a worker in this process, which leaves the logging of the other tests as it is."""
+
+    def leave_it(**_: Any) -> None:
+        return None
+
+    signals.setup_logging.connect(leave_it)
+    try:
+        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+            yield
+    finally:
+        signals.setup_logging.disconnect(leave_it)
+
+
 def add(x: Any = 0, y: Any = 0, **named: Any) -> Any:
     return x + y
 
@@ -153,7 +168,7 @@ def test_a_stock_worker_runs_what_was_rendered(app: Celery, redis_client: redis.
     once = fire()
     (command,) = Renderer(app).prepare(definition("note", "ü", [1], key=None)).commands(once)
     redis_client.lpush(command.key, command.payload)
-    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+    with stock_worker(app):
         wait_until(lambda: ran)
     assert ran == [(once.fire_id, ("ü", [1]), {"key": None}, once.slot_ms)]
 
@@ -385,7 +400,7 @@ def test_a_stock_worker_completes_a_rendered_chord(app: Celery, redis_client: re
     stored = canvas(chord([app.tasks["add"].s(1), app.tasks["add"].s(2)], app.signature("collect"), app=app))
     for command in Renderer(app).prepare(stored).commands(fire()):
         redis_client.lpush(command.key, command.payload)
-    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+    with stock_worker(app):
         wait_until(lambda: numbers)
     assert numbers == [3]
 
