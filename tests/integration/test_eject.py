@@ -17,6 +17,7 @@ from celery_tw.integration.eject import Ejected
 from celery_tw.stores.redis.codec import unpack_one_time
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.scripts import script
 from tests.closing import close
 from tests.cutting import CuttingProxy
 
@@ -125,6 +126,7 @@ def test_an_answer_that_is_lost_ejects_a_task_once(app: Celery, redis_client: re
     app.tasks["add"].apply_async(countdown=60)
     ejecting = Ejecting(proxy.client(), KEYS)
     (page,) = list(ejecting.pages())
+    redis_client.script_load(script("eject").text)
     proxy.cut_answers_to(b"EVAL", number=1)
 
     reply = ejecting.eject(

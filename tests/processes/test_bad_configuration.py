@@ -27,7 +27,7 @@ def assert_refused(beat: ProcessContainer, *words: str) -> None:
         pytest.param({"conf": {"tw_leader_lease": 0.1}}, ("tw_leader_lease", "from 0.5 to 300", "0.1"), id="impossible setting"),
         pytest.param({"conf": {"tw_shards": 4}}, ("tw_shards", "not available in this version"), id="setting of a later version"),
         pytest.param({"conf": {"broker_url": None}}, ("no broker_url", "redis://localhost:6379/0"), id="no broker"),
-        pytest.param({"conf": {"broker_url": "amqp://localhost:1//"}}, ("'amqp'", "supports Redis brokers"), id="another broker"),
+        pytest.param({"conf": {"broker_url": "amqp://localhost:1//"}}, ("'amqp'", "set tw_redis_url"), id="another broker"),
         pytest.param({"module": "unnamed"}, ("tw_namespace is needed", "tw_namespace = 'shop'"), id="an app without a name"),
     ],
 )
