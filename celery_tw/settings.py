@@ -9,8 +9,7 @@ of a part that this version does not have, a spelling that Celery would not read
 setting                      default               meaning
 ===========================  ====================  =====================================================================
 ``tw_namespace``             the app's name        tells projects on one Redis apart; part of every key
-``tw_redis_url``             the broker's          where the timetable lives; printed *with its password* by
-                                                   ``celery report`` and ``inspect conf``, which mask by key name only
+``tw_redis_url``             the broker's          where the timetable lives
 ``tw_redis_eviction_check``  ``"error"``           what a Redis that may evict keys is met with: error, warn or off
 ``tw_leader_lease``          3 s                   a leader silent for this long is replaced
 ``tw_shards``                1                     independent timetables; only 1 in this version
@@ -27,6 +26,7 @@ setting                      default               meaning
 ``tw_defer_min_delay``       2 s                   a task due sooner than this goes to the broker at once
 ``tw_defer_exclude_queues``  ()                    names of queues whose tasks keep Celery's own ETA
 ``tw_leaderless_grace``      60 s                  how long after the last leader was seen ``auto`` still defers
+``tw_allowed_tasks``         all                   names, or patterns with ``*`` and ``?``, of the tasks that entries may send
 ``tw_lock_timeout``          300 s                 how long the lease and the locks of a run outlive its process
 ``tw_lock_extend_interval``  120 s                 how often they are extended; at most half of the time-out
 ``tw_heartbeat_interval``    30 s                  how often a process says that its runs are alive
@@ -50,6 +50,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Protocol, Self
 
+from celery_tw.core.allowed import PATTERN, AllowedTasks
 from celery_tw.core.misfire import Misfire
 from celery_tw.errors import ImproperlyConfigured, InvalidEntry
 
@@ -88,6 +89,7 @@ class Settings:
     defer_min_delay_ms: int = 2000
     defer_exclude_queues: frozenset[str] = frozenset()
     leaderless_grace_ms: int = 60_000
+    allowed_tasks: AllowedTasks = field(default_factory=AllowedTasks)
     lock_timeout_ms: int = 300_000
     lock_extend_interval_ms: int = 120_000
     heartbeat_interval_ms: int = 30_000
@@ -225,6 +227,13 @@ def _names(key: str, value: Any) -> frozenset[str]:
     return frozenset(value)
 
 
+def _patterns(key: str, value: Any) -> AllowedTasks:
+    patterns = sorted(_names(key, value))
+    if not all(PATTERN.fullmatch(pattern) for pattern in patterns):
+        raise _wrong(key, "patterns of 1 to 200 characters without blanks and brackets, such as 'shop.reports.*'", value)
+    return AllowedTasks(tuple(patterns))
+
+
 def _wheel_levels(key: str, value: Any) -> tuple[int, ...]:
     levels = tuple(value) if isinstance(value, tuple | list) else ()
     if len(levels) != 4 or not all(isinstance(level, int) and level in range(2, 1001) for level in levels):
@@ -261,6 +270,7 @@ _ROWS: Mapping[str, _Row] = {
     "tw_defer_eta": _Row("defer_eta", one_of("auto", "always", "off")),
     "tw_defer_min_delay": _Row("defer_min_delay_ms", seconds(0, 3600)),
     "tw_defer_exclude_queues": _Row("defer_exclude_queues", _names),
+    "tw_allowed_tasks": _Row("allowed_tasks", _patterns),
     "tw_leaderless_grace": _Row("leaderless_grace_ms", seconds(1, LONGEST_WAIT_S)),
     "tw_lock_timeout": _Row("lock_timeout_ms", seconds(1, LONGEST_WAIT_S)),
     "tw_lock_extend_interval": _Row("lock_extend_interval_ms", seconds(0.1, LONGEST_WAIT_S)),

@@ -15,6 +15,9 @@ from celery_tw.cli.eject import eject
 from celery_tw.cli.failures import OneLineErrors
 from celery_tw.cli.schedule import schedule
 from celery_tw.cli.status import status
+from celery_tw.integration.hidden_settings import hide_our_urls
+
+hide_our_urls()  # `celery report` loads this module like every other command, and an app need not have a TimeWheel
 
 
 @click.group(cls=OneLineErrors)

@@ -157,6 +157,8 @@ class Book:
         if is_one_time(entry_id):
             return self._trigger_one_time(name, entry_id)
         definition = decode_definition(self._stored(name, entry_id).definition)
+        if objection := self.drafter.settings.allowed_tasks.objection(definition.signature):
+            raise InvalidEntry(f"entry {name!r}: {objection}")
         headers = {"periodic_task_name": name, "tw_trigger": True}
         return self.reading.live_signature(definition).apply_async(headers=headers)
 

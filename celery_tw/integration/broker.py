@@ -5,7 +5,8 @@ broker it claims into the outbox, and the message is published from there (``sch
 
 The client is built from what kombu derives from the app's settings (URL, TLS, socket, sentinels, lists, credentials), but is not kombu's:
 no key prefix, bytes as replies, sub-second time-outs, and no retries, because only the caller knows whether a script may be sent
-again. Building it connects to nothing.
+again. Building it connects to nothing. And where kombu takes a ``rediss`` URL without options to mean that no certificate is looked at,
+ours verifies it, and the name in it: not to is a thing to be said, with ``ssl_cert_reqs``.
 """
 
 import json
@@ -18,7 +19,7 @@ from kombu.connection import Connection
 from kombu.transport.redis import Transport
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
-from redis.connection import UnixDomainSocketConnection
+from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
 from celery_tw.integration.failover import FailoverPool
@@ -35,10 +36,19 @@ def connect(app: Any, *, timeout_s: float = 0.8) -> Redis:
     Raises ImproperlyConfigured when neither the broker nor ``tw_redis_url`` is a Redis.
     """
     redis_or_refuse(app)
-    pools = _pools(app, app.conf.get("tw_redis_url"))
+    url = app.conf.get("tw_redis_url")
+    pools = _pools(app, url)
     for pool in pools:
         _make_ours(pool, timeout_s=timeout_s)
+        if issubclass(pool.connection_class, SSLConnection) and not _says_what_to_verify(app, url):
+            pool.connection_kwargs.update({"ssl_cert_reqs": "required", "ssl_check_hostname": True})
     return Redis.from_pool(pools[0] if len(pools) == 1 else FailoverPool(pools))  # type: ignore[arg-type]
+
+
+def _says_what_to_verify(app: Any, url: str | None) -> bool:
+    """Return whether the URL or the broker's TLS settings say which certificates are good."""
+    options = app.conf.broker_use_ssl
+    return "ssl_cert_reqs" in str(url or app.conf.broker_write_url) or (isinstance(options, Mapping) and "ssl_cert_reqs" in options)
 
 
 def redis_or_refuse(app: Any) -> None:

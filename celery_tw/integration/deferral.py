@@ -57,7 +57,12 @@ class Deferral:
         if name == NEVER_DEFERRED or getattr(task, "tw_defer", True) is False:
             return None
         tasks = self.tasks(name)
-        if tasks is None or tasks.settings.defer_eta == "off" or self.app.conf.task_protocol != 2:
+        if (
+            tasks is None
+            or not tasks.settings.allowed_tasks.allows(name)
+            or tasks.settings.defer_eta == "off"
+            or self.app.conf.task_protocol != 2
+        ):
             return None
         now_ms = tasks.now_ms()
         due_ms = due_time_ms(self.app, countdown=countdown, eta=eta, now_ms=now_ms)

@@ -86,9 +86,12 @@ class Drafter:
     ) -> Draft:
         """Return the definition of the entry *name*; raises `InvalidEntry` or `InvalidSchedule`."""
         timing = self._timing(checked_name(name), schedule, options, now_ms)
+        plain = checked_signature(signature)
+        if objection := self.settings.allowed_tasks.objection(plain):
+            raise InvalidEntry(f"entry {name!r}: {objection}")
         definition = Definition(
             name=name,
-            signature=checked_signature(signature),
+            signature=plain,
             schedule=timing.spec,
             source=source,
             local=local or timing.spec["kind"] == "custom",

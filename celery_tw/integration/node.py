@@ -70,7 +70,7 @@ class Node:
             parts.settings,
             namespace=parts.settings.namespace,
             elector=self.elector,
-            workshop=CeleryWorkshop(app, parts.renderer, statics=parts.statics),
+            workshop=CeleryWorkshop(app, parts.renderer, statics=parts.statics, allowed=parts.settings.allowed_tasks),
             installer=Installer(
                 app,
                 parts.timetable,

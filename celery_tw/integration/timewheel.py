@@ -15,6 +15,7 @@ from celery_tw.integration.clock_control import ClockControl
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.deferral import Deferral
 from celery_tw.integration.eject import Ejected, Ejector
+from celery_tw.integration.hidden_settings import hide_our_urls
 from celery_tw.integration.publishing.choice import fire_path
 from celery_tw.integration.safeguards import check_namespace
 from celery_tw.integration.spawned_children import install_in_children
@@ -39,6 +40,7 @@ class TimeWheel:
         wheel = super().__new__(cls)
         wheel.app = app
         app.timewheel = wheel
+        hide_our_urls()
         remote_control.install(app)
         revoking.install(app)
         wheel.deferral = Deferral(app)

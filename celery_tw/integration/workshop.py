@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from celery_tw.core.allowed import AllowedTasks
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.definition import Definition
+from celery_tw.errors import InvalidEntry
 from celery_tw.integration.broker import fingerprint
 from celery_tw.integration.rendering import Renderer
 from celery_tw.integration.rerendering import render_for
@@ -12,18 +14,23 @@ from celery_tw.integration.schedules import recurrence_of
 from celery_tw.integration.static_entries import Static, required_static
 from celery_tw.scheduler.ports import Prepared
 
+ALL = AllowedTasks()
+
 
 class CeleryWorkshop:
-    """The engine's workshop for one app; *statics* are the settings entries of this process, by name."""
+    """The engine's workshop for one app; *statics* are the settings entries of this process, by name, *allowed* what it may send."""
 
-    def __init__(self, app: Any, renderer: Renderer, *, statics: Mapping[str, Static]) -> None:
+    def __init__(self, app: Any, renderer: Renderer, *, statics: Mapping[str, Static], allowed: AllowedTasks = ALL) -> None:
         self.app = app
         self.renderer = renderer
         self.statics = statics
+        self.allowed = allowed
         self._broker_fingerprint: str | None = None
 
     def prepare(self, definition: Definition) -> Prepared:
         """Return the definition with its slots and its message; raises an error of celery-tw when this process cannot fire it."""
+        if objection := self.allowed.objection(definition.signature):
+            raise InvalidEntry(f"entry {definition.name!r}: {objection}")
         static = required_static(self.statics, definition) if definition.local else None
         live = static.schedule if static is not None else None
         inner = recurrence_of(definition.schedule, app=self.app, schedule=live)

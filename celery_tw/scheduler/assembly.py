@@ -39,7 +39,9 @@ def assemble(
 ) -> Engine:
     """Return an engine for one shard; nothing is connected or started yet. *room* tells how much the outbox takes, if there is one."""
     timetable, gauges, upcoming = Timetable(client, keys), Gauges(), Upcoming()
-    dispatching = Dispatching(client, keys, lease_ms=settings.leader_lease_ms, history_size=settings.history_size)
+    dispatching = Dispatching(
+        client, keys, lease_ms=settings.leader_lease_ms, history_size=settings.history_size, allowed=settings.allowed_tasks
+    )
     entries = Entries(timetable, workshop)
     horizon = Horizon(dispatching, levels=settings.wheel_levels, capacity=settings.wheel_capacity)
     fire_ids = FireIds(namespace)

@@ -22,7 +22,7 @@ from celery_tw.scheduler.horizon import Horizon
 from celery_tw.scheduler.ports import Installer
 from celery_tw.scheduler.upcoming import LOOK_AHEAD_MS, Upcoming
 from celery_tw.stores.redis.dispatching import Dispatching
-from celery_tw.stores.redis.keys import is_one_time
+from celery_tw.stores.redis.keys import is_entry_id, is_one_time
 from celery_tw.stores.redis.news import News
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Engine:
         limit = min(POLL_LIMIT + self.upcoming.overdue(now_ms), LONGEST_POLL)
         pairs, members = self.dispatching.poll(now_ms=now_ms, limit=limit, backlogs=BACKLOGS_A_TURN)
         for due_ms, member in pairs:
-            if not member.isdigit():
+            if not is_entry_id(member, due_ms):
                 self.horizon.on_bad_member(member)
             elif not self.upcoming.holds(int(member), due_ms):
                 self.entries.forget(int(member))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from celery_tw.core.wheel import Wheel
 from celery_tw.stores.redis.dispatching import Dispatching
+from celery_tw.stores.redis.keys import is_entry_id
 
 PAGE = 1000
 OVERFULL = 1.25
@@ -62,7 +63,7 @@ class Horizon:
         return len(self.wheel) < self.capacity * (REFILL if self.at_end else 1)
 
     def _insert(self, member: bytes, due_ms: int) -> None:
-        if member.isdigit():
+        if is_entry_id(member, due_ms):
             self.wheel.insert(int(member), due_ms)
         else:
             self.on_bad_member(member)

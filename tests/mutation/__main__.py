@@ -31,7 +31,7 @@ PACKAGE = ROOT / "celery_tw"
 FLOORS = {"core": "tests/core", "leadership": "tests/leadership"}
 NOT_TRIED = ("test_calendars.py",)
 """Slow, and it reads what the others have read."""
-TIMEOUT_S = 60.0
+TIMEOUT_S = 30.0
 
 
 def main(arguments: list[str]) -> int:

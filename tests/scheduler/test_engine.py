@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+import pytest
 import redis
 
 from celery_tw.core.misfire import Misfire
@@ -43,9 +44,8 @@ def test_news_of_an_entry_reach_the_leader(stand: Stand) -> None:
 
     now_ms = stand.now_ms()
     stand.put("soon", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS)
-    stand.run()
 
-    assert stand.sent() == [("soon", now_ms)]
+    assert wait_until(lambda: stand.run() or stand.sent()) == [("soon", now_ms)]
 
 
 def test_an_entry_that_the_wheel_does_not_know_is_found_within_a_second(stand: Stand, redis_client: redis.Redis) -> None:
@@ -431,3 +431,35 @@ def test_what_is_kept_back_does_not_wait_longer_because_the_clock_was_set_back(s
     stand.run()
 
     assert stand.sent() == [("tick", now_ms)]
+
+
+@pytest.mark.parametrize("member", ["9" * 40, "07", "-3", "x", "\n"])
+def test_a_member_of_the_timetable_that_is_no_entry_id_is_set_aside(stand: Stand, redis_client: redis.Redis, member: str) -> None:
+    redis_client.zadd("{tw:shop:0}:due", {member: 1})
+    stand.lead().run()
+
+    assert stand.timetable.quarantined().keys() == {member}
+    assert redis_client.zcard("{tw:shop:0}:due") == 0
+
+
+def test_a_due_time_before_all_times_is_set_aside(stand: Stand, redis_client: redis.Redis) -> None:
+    redis_client.zadd("{tw:shop:0}:due", {"2": "-inf"})
+    stand.lead().run()
+
+    assert stand.timetable.quarantined().keys() == {"2"}
+
+
+def test_news_that_nobody_of_us_wrote_make_the_leader_read_again_and_nothing_else(stand: Stand, redis_client: redis.Redis) -> None:
+    stand.lead().run()
+    for fields in (
+        {"n": "x"},
+        {"kind": "entries"},
+        {"n": "1", "kind": "entries", "what": "2"},
+        {"n": "1", "kind": "entries", "what": "x:1"},
+    ):
+        redis_client.xadd("{tw:shop:0}:news", fields)
+
+    heard, missed = stand.news.read(block_ms=1)
+
+    assert heard == []
+    assert missed

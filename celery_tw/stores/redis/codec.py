@@ -90,7 +90,7 @@ def decode_definition(raw: bytes | None) -> Definition:
             delivery="at_most_once" if record.get("delivery") == "at_most_once" else "at_least_once",
             local=bool(record.get("local", False)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MalformedRecord(f"a definition lacks or misstates a field: {error!r}") from error
 
 
@@ -158,7 +158,7 @@ def decode_skip(raw: bytes) -> SkippedRange:
             reason=str(record["reason"]),
             at_least=bool(record.get("at_least", False)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MalformedRecord(f"a skipped range lacks or misstates a field: {error!r}") from error
 
 
@@ -214,9 +214,16 @@ def unpack_one_time(raw: bytes) -> OneTime:
             last_ms=int(last) if last else None,
             fingerprint=fingerprint,
             queue_key=queue_key,
-            extra=json.loads(extra),
+            extra=_extra(extra),
             message=parts[9],
             task_id=task_id,
         )
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedRecord(f"a one-time task cannot be read: {error}") from error
+
+
+def _extra(text: str) -> Mapping[str, Any]:
+    extra = json.loads(text)
+    if not isinstance(extra, dict):
+        raise MalformedRecord(f"what a one-time task says of itself is a {type(extra).__name__}, not an object")
+    return extra

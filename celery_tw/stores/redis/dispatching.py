@@ -3,7 +3,9 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
+from celery_tw.core.allowed import AllowedTasks
 from celery_tw.core.command import Command
 from celery_tw.core.definition import Delivery
 from celery_tw.core.misfire import MissedRange, SkippedRange
@@ -13,6 +15,8 @@ from celery_tw.stores.redis.envelope import NEUTRAL
 from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, Keys
 from celery_tw.stores.redis.line import Call, Line, statuses
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
+
+ALL = AllowedTasks()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +69,14 @@ class _Arguments:
 
 
 class Dispatching:
-    """The leader's hands on one shard."""
+    """The leader's hands on one shard; of one-time tasks only *allowed* ones are fired."""
 
-    def __init__(self, client: RedisClient, keys: Keys, *, lease_ms: int, history_size: int) -> None:
+    def __init__(self, client: RedisClient, keys: Keys, *, lease_ms: int, history_size: int, allowed: AllowedTasks = ALL) -> None:
         self.client = client
         self.keys = keys
         self.lease_ms = lease_ms
         self.history_size = history_size
+        self.allowed = allowed
         self.line = Line(client)
 
     def page(self, *, cursor_ms: int, cursor_member: str, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
@@ -135,6 +140,7 @@ class Dispatching:
             FIRED_KEPT_MS,
             SKIPS_KEPT_MS,
             "outbox" if claims else "queue",
+            self.allowed.in_lua(),
         ]
         for due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))
@@ -212,4 +218,5 @@ class Dispatching:
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[int, bytes]]:
-    return [(int(float(score)), member) for member, score in zip(flat[::2], flat[1::2], strict=True)]
+    """Return pairs of due ms and member; a due time that is none (``-inf``) as one before all times."""
+    return [(int(score) if isfinite(score) else -1, member) for member, score in zip(flat[::2], map(float, flat[1::2]), strict=True)]

@@ -131,6 +131,6 @@ class Election:
 def _line(raw: bytes | None) -> dict[str, Any]:
     try:
         line = json.loads(raw or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return line if isinstance(line, dict) else {}

@@ -102,7 +102,7 @@ def read_envelope(raw: bytes) -> Envelope:
             declare=tuple(record.get("declare", () if exchange else (routing_key,))),
             exchanges=tuple(record.get("exchanges", ())),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedRecord(f"the message cannot be read: {error!r}") from error
 
 

@@ -67,6 +67,7 @@ WAIT_KEPT_MS = 24 * 3600 * 1000
 DRAIN_KEPT_MS = 24 * 3600 * 1000
 IDEMPOTENCY_KEPT_MS = 24 * 3600 * 1000
 NEWS_KEPT = 10_000
+LONGEST_ID = 18
 NEWS_KEPT_MS = 60_000
 
 ONE_TIME_SKIPS = 0
@@ -76,6 +77,11 @@ ONE_TIME_SKIPS = 0
 def is_one_time(entry_id: int) -> bool:
     """Return whether *entry_id* belongs to a one-time task."""
     return entry_id & 1 == 1
+
+
+def is_entry_id(member: bytes, due_ms: int) -> bool:
+    """Return whether *member* of the timetable, due at *due_ms*, can be an entry: anybody may write there, and ids are kept in 64 bits."""
+    return member.isdigit() and len(member) <= LONGEST_ID and member[:1] != b"0" and due_ms >= 0
 
 
 @dataclass(frozen=True, slots=True)

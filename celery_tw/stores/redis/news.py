@@ -4,10 +4,15 @@ A reader that finds a number missing (the stream was trimmed, the data rolled ba
 timetable again instead of trusting what it heard.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.scripts import RedisClient, translated_errors
+
+_NUMBER = re.compile(rb"\d{1,18}")
+_ENTRIES = re.compile(rb"\d{1,18}:\d{0,15}(,\d{1,18}:\d{0,15})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +53,23 @@ class NewsReader:
         heard: list[News] = []
         missed = False
         for identity, fields in _items(reply):
-            number = int(fields[b"n"])
-            missed = missed or number != self._number + 1
-            self._position, self._number = identity, number
-            heard.append(News(number, fields[b"kind"].decode(), fields[b"what"].decode()))
+            self._position = identity
+            news = read_news(fields)
+            if news is None:
+                missed = True
+                continue
+            missed = missed or news.number != self._number + 1
+            self._number = news.number
+            heard.append(news)
         return heard, missed
+
+
+def read_news(fields: Mapping[bytes, bytes]) -> News | None:
+    """Return the piece of news in *fields*, or None when no script of ours can have written it."""
+    number, kind, what = fields.get(b"n", b""), fields.get(b"kind", b""), fields.get(b"what", b"")
+    if not _NUMBER.fullmatch(number) or (kind == b"entries" and not _ENTRIES.fullmatch(what)):
+        return None
+    return News(int(number), kind.decode(errors="replace"), what.decode(errors="replace"))
 
 
 def _items(reply: object) -> list[tuple[bytes, dict[bytes, bytes]]]:

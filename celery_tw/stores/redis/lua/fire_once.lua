@@ -2,7 +2,7 @@
 -- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks  6 held  7 by-task; then the entries; then the queue keys that the caller knows,
 --       or the outbox alone
 -- ARGV  1 epoch  2 lease ms  3 number of entries  4 fingerprint of the broker  5 fired kept ms  6 skips kept ms  7 'queue' | 'outbox';
---       then per entry: id, due ms
+--       8 patterns of the tasks that may be sent, one a line ('' = all); then per entry: id, due ms
 -- reply {now ms, status per entry}: 'fired' | 'late' (past its last moment: skipped, recorded) | 'moved' | 'gone' | 'early'
 --       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed' | 'newer' (schema) | 'refused <why>'
 -- A record is nine lines of text and then the message: version, mid, stored ms, last moment ms or '', name, fingerprint, queue key,
@@ -20,7 +20,7 @@ local now_text = string.format('%.0f', now)
 
 local ids, keys, pushes, kinds = {}, {}, {}, {}
 for i = 1, entries do
-  ids[i] = ARGV[6 + 2 * i]
+  ids[i] = ARGV[7 + 2 * i]
   keys[i] = KEYS[7 + i]
 end
 for i = 8 + entries, #KEYS do pushes[KEYS[i]] = {} end
@@ -34,6 +34,17 @@ local function refusal(queue)
   if kinds[queue] == nil then kinds[queue] = redis.call('TYPE', queue).ok end
   return kinds[queue] ~= wanted_kind and kinds[queue] ~= 'none' and
     'refused the queue key ' .. queue .. ' holds a ' .. kinds[queue] .. ', not a ' .. wanted_kind
+end
+
+local function objection_to(message)
+  local readable, envelope = pcall(cjson.decode, message)
+  local headers = readable and type(envelope) == 'table' and envelope.headers
+  local name = type(headers) == 'table' and headers.task
+  if type(name) ~= 'string' then return 'its message does not tell its task, and tw_allowed_tasks is set' end
+  for pattern in string.gmatch(ARGV[8], '[^\n]+') do
+    if string.find(name, pattern) then return nil end
+  end
+  return "the task '" .. name .. "' is not among tw_allowed_tasks"
 end
 
 local statuses, gone_ids, gone_keys, gone_names, fresh, tasks, task_of = {now_text}, {}, {}, {}, {}, {}, {}
@@ -58,7 +69,7 @@ end
 local function decide(i)
   local score, record = scores[i], records[i]
   if not score then return 'gone' end
-  if score ~= ARGV[7 + 2 * i] then return 'moved' end
+  if score ~= ARGV[8 + 2 * i] then return 'moved' end
   if tonumber(score) > now then return 'early' end
   if not record then return 'malformed' end
   local schema, mid, stored, last, name, made_for, queue, task, extra, message_at = string.match(record, HEAD)
@@ -70,8 +81,10 @@ local function decide(i)
   if not waiting then return 'undeclared ' .. queue end
   local why = refusal(outbox or queue)
   if why then return why end
-  take(i, name, task)
   local message = string.sub(record, message_at)
+  local objection = ARGV[8] ~= '' and objection_to(message)
+  if objection then return 'refused ' .. objection end
+  take(i, name, task)
   if outbox then
     local once = string.find(extra, '"delivery":"at_most_once"', 1, true)
     message = {'entry', ids[i], 'delivery', once and 'at_most_once' or 'at_least_once', 'message', message}
