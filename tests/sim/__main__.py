@@ -7,32 +7,15 @@ the same commit fails the same way again.
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from multiprocessing import get_context
 
 from tests.sim.mutants import MUTANTS, by_name
 from tests.sim.oracles import Violation, judge
 from tests.sim.shrinking import shrink
 from tests.sim.simulation import play
 from tests.sim.trace import draw
-
-Verdict = tuple[int, list[Violation], int]
-
-
-def verdict(seed: int) -> Verdict:
-    """Play *seed* and return it with what is wrong, and how many messages reached the queue."""
-    outcome = play(draw(seed))
-    return seed, judge(outcome), sum(len(event.pushed) for event in outcome.events)
-
-
-def verdicts(seeds: Sequence[int], *, jobs: int) -> Iterator[Verdict]:
-    """Yield the verdict on each of *seeds*, in their order, reached in *jobs* processes."""
-    if jobs == 1:
-        yield from map(verdict, seeds)
-        return
-    with get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(verdict, seeds, chunksize=10)
+from tests.sim.verdicts import verdicts
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -156,6 +156,13 @@ MUTANTS = (
         "drains twice", "once, phantom", "drain", 150, _text("drain", "if state[1] ~= expected then return {now_text, 'moved'} end", "")
     ),
     _mutant(
+        "drains what was changed",
+        "phantom",
+        "drain",
+        150,
+        _text("drain", "if ARGV[12] ~= '' and known[1] ~= ARGV[12] then return {now_text, 'moved'} end", ""),
+    ),
+    _mutant(
         "skips unrecorded",
         "hole",
         "",

@@ -8,7 +8,6 @@ import pytest
 import redis
 
 from tests.sim import workload as w
-from tests.sim.__main__ import verdicts
 from tests.sim.faults import ANY_SCHEDULER, ERRORS, CallFault, Fault, LoseReply, Refuse, Stop
 from tests.sim.mutants import MUTANTS, Mutant, by_name
 from tests.sim.oracles import judge
@@ -17,6 +16,7 @@ from tests.sim.server import KEYS
 from tests.sim.shrinking import shrink
 from tests.sim.simulation import play
 from tests.sim.trace import Trace, draw
+from tests.sim.verdicts import verdicts
 
 SEEDS = 500
 REPLAYED = 8

@@ -160,9 +160,18 @@ def _focused(chance: random.Random, operations: Sequence[Operation], focus: str)
     if focus == "clock":
         return f.ServerClock(at_ms=_moment(chance), step_ms=chance.choice((-8000, -3000, -400, 3000)))
     if focus in LEADERS_CALLS or not asked:
-        return _call_fault(chance, _moment_near(chance, operations, within_ms=400), ANY_SCHEDULER, focus)
+        edits = _edits(operations)
+        at_ms = chance.choice(edits).at_ms - chance.randrange(700) if edits else _moment(chance)
+        return _call_fault(chance, at_ms, ANY_SCHEDULER, focus)
     operation = chance.choice(asked)
     return _call_fault(chance, operation.at_ms, operation.client, focus)
+
+
+def _edits(operations: Sequence[Operation]) -> list[w.Put]:
+    """Return the operations that change an entry; those that leave its times alone, if there are such."""
+    first: dict[str, w.Put] = {}
+    edits = [put for put in operations if isinstance(put, w.Put) and first.setdefault(put.name, put) is not put]
+    return [put for put in edits if put.period_ms == first[put.name].period_ms] or edits
 
 
 def _fault(chance: random.Random, schedulers: int, operations: Sequence[Operation]) -> Fault:
