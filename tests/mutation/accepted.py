@@ -3,4 +3,29 @@
 They are told by module, change and text of the line, so that a changed line asks anew.
 """
 
-ACCEPTED: dict[tuple[str, str, str], str] = {}
+_CACHE = "the place last visited is a pure cache; whatever it holds at first is replaced, or right"
+_FAR = "how far is looked for what comes much sooner"
+_SAME = "the other branch comes to the same"
+
+ACCEPTED: dict[tuple[str, str, str], str] = {
+    ("core.bounds", "GtE to Gt", "if self.end_ms is not None and after_ms >= self.end_ms:"): _SAME,
+    ("core.cron", "48 to 49", "SEARCH_S = 48 * 366 * DAY_S"): _FAR,
+    ("core.cron", "366 to 367", "SEARCH_S = 48 * 366 * DAY_S"): _FAR,
+    ("core.cron", "0 to 1", "self._span = Span(0, 0, 0, 0)"): _CACHE,
+    ("core.cron", "0 to 1", "self._month = _Month(0, 0, 0)"): _CACHE,
+    ("core.cron", "min to max", "limit_s = min(span.end_s + SEARCH_S, END_S)"): _FAR,
+    ("core.cron", "Lt to LtE", "while span.end_s < limit_s:"): _FAR,
+    ("core.cron", "LtE to Lt", "if not month.first_day <= day < month.end_day:"): _CACHE,
+    (
+        "core.cron",
+        "1704067200 to 1704067201",
+        "_REFERENCE_S = 1_704_067_200  # 2024-01-01; every expression must fire within SEARCH_S of it",
+    ): _FAR,
+    ("core.day_times", "1 to 2", "return -1"): "callers ask whether it is less than 0",
+    (
+        "core.recurrence",
+        "1 to 2",
+        "slots = slots_between(recurrence, start_ms, until_ms, limit=wanted + 1)",
+    ): "one more is asked for, to the same end",
+    ("leadership.watch", "0 to 1", "self._since_ms = 0"): "it is set at the first look",
+}
