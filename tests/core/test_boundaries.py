@@ -113,11 +113,6 @@ def test_day_times_count_and_number_what_they_hold():
     assert times.first_from(0) == times.first_from(found[0]) == found[0]
     assert times.first_from(found[0] + 1) == found[1]
     assert (times.first_from(found[-1]), times.first_from(found[-1] + 1)) == (found[-1], -1)
-        *found[:1] * 2,
-        *found[1:2],
-        found[-1],
-        -1,
-    ]
     assert [lowest(mask_of([n, 40])) for n in (0, 1, 7)] == [0, 1, 7]
     assert values_of(mask_of([0, 3, 59])) == [0, 3, 59]
 
