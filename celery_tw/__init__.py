@@ -11,31 +11,47 @@
 from celery_tw.core.misfire import Misfire
 from celery_tw.errors import (
     CeleryTWError,
+    InvalidCheckpoint,
     InvalidEntry,
     InvalidSchedule,
+    LeaderMissing,
+    LeaseLost,
+    LockBusy,
     NamespaceTaken,
     StaleEpoch,
     StaticEntry,
     StoreRefused,
     StoreUnavailable,
+    TaskCancelled,
+    TaskYielded,
     UnknownEntry,
 )
+from celery_tw.integration.long_task import LongTask
 from celery_tw.integration.schedules import cron, every, once, rrule
 from celery_tw.integration.slots import slot
+from celery_tw.integration.task import Task
 from celery_tw.integration.timewheel import TimeWheel
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CeleryTWError",
+    "InvalidCheckpoint",
     "InvalidEntry",
     "InvalidSchedule",
+    "LeaderMissing",
+    "LeaseLost",
+    "LockBusy",
+    "LongTask",
     "Misfire",
     "NamespaceTaken",
     "StaleEpoch",
     "StaticEntry",
     "StoreRefused",
     "StoreUnavailable",
+    "Task",
+    "TaskCancelled",
+    "TaskYielded",
     "TimeWheel",
     "UnknownEntry",
     "cron",

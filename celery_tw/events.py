@@ -20,3 +20,11 @@ fire_refused = Signal(name="fire_refused", providing_args={"name", "entry_id", "
 clock_stepped = Signal(name="clock_stepped", providing_args={"step_ms", "epoch"})
 #: Sent when a message is buried that the broker would not take: ``claim_id``, ``name``, ``entry_id``, ``reason``.
 message_buried = Signal(name="message_buried", providing_args={"claim_id", "name", "entry_id", "reason"})
+#: Sent when a long run is started again elsewhere: ``mid``, ``task``, ``task_id``, ``losses``, ``reason``.
+run_reassigned = Signal(name="run_reassigned", providing_args={"mid", "task", "task_id", "losses", "reason"})
+#: Sent by the leader for a run whose process has been silent for too long: ``mid``, ``task``, ``task_id``, ``silent_ms``.
+heartbeat_missed = Signal(name="heartbeat_missed", providing_args={"mid", "task", "task_id", "silent_ms"})
+#: Sent by the leader for a run that was lost too often and fails: ``mid``, ``task``, ``task_id``, ``losses``.
+run_given_up = Signal(name="run_given_up", providing_args={"mid", "task", "task_id", "losses"})
+#: Sent in the worker when a running task has stopped because it was asked to: ``task``, ``task_id``, ``reason``.
+task_cancelled = Signal(name="task_cancelled", providing_args={"task", "task_id", "reason"})

@@ -10,6 +10,11 @@ K2     before claimed messages are published
 K3     after they were sent to the broker, before it has confirmed them
 K4     after the broker has confirmed them, before that is recorded
 K5     after it is recorded
+R1     before the body of a run
+R2     after the body, before its result is on record
+R3     after its result is on record, before Celery passes it on
+R4     after Celery has passed it on, before the run is finished
+R5     after the run is finished, before its message is acknowledged
 =====  =============================================================================
 """
 

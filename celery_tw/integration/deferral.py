@@ -29,8 +29,9 @@ from celery_tw.integration.deferred_tasks import DeferredTasks
 from celery_tw.integration.deferring_producer import DeferringProducer
 from celery_tw.integration.due_times import due_time_ms
 from celery_tw.integration.fallbacks import Fallbacks
-from celery_tw.integration.identity_headers import ETA, identified
+from celery_tw.integration.identity_headers import ETA, MID, identified
 from celery_tw.integration.route_headers import MarkingProducer, RouteHeaders
+from celery_tw.integration.sends import draw_number, mint
 
 NEVER_DEFERRED = "celery.chord_unlock"
 
@@ -114,7 +115,8 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
         if (countdown or eta) and tw_defer is not False:
             task = options.get("task_type") or app._tasks.get(name)
             due_ms = deferral.due_ms(name, countdown=countdown, eta=eta, task=task)
-        headers = identified(options.get("headers"))
+        headers = identified(options.get("headers"), mint(task_id, retries=options.get("retries") or 0))
+        draw_number(options.get("task_type") or app._tasks.get(name), headers[MID], args, kwargs, task_id=task_id, later=due_ms is not None)
         if due_ms is not None:
             headers[ETA] = due_ms
         routed = options.get("headers") is None and deferral.routes.possible()

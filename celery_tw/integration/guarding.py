@@ -96,10 +96,10 @@ def read_guarding(task: Any) -> Guarding:
     return Guarding(task.name, templates, limit, unique is True)
 
 
-def refuse_guards_without_base(app: Any, base: type) -> None:
-    """Raise ImproperlyConfigured for a task that has a guard's option in its decorator and not *base* as its base."""
-    for name, task in app.tasks.items():
-        given = [] if isinstance(task, base) else [option for option in OPTIONS if _is_given(task, option)]
+def refuse_guards_without_base(sender: Any, **_: Any) -> None:
+    """Raise ImproperlyConfigured for a task of the app *sender* that has a guard's option in its decorator and not one of our bases."""
+    for name, task in sender._tasks.items():
+        given = [] if getattr(task, "tw_guarded", False) else [option for option in OPTIONS if _is_given(task, option)]
         if given:
             raise ImproperlyConfigured(
                 f"the task {name} has the option {given[0]!r}, which needs the base celery_tw.Task or celery_tw.LongTask: "

@@ -12,17 +12,16 @@ because it is what the task works on.
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 MID = "tw_mid"
 ETA = "tw_eta"
 SLOT = "tw_slot"
 
 
-def identified(headers: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return *headers* as those of a new send."""
+def identified(headers: Mapping[str, Any] | None, mid: str) -> dict[str, Any]:
+    """Return *headers* as those of a new send with that *mid*."""
     if not headers:
-        return {MID: str(uuid4())}
-    fresh = {**headers, MID: str(uuid4())}
+        return {MID: mid}
+    fresh = {**headers, MID: mid}
     fresh.pop(ETA, None)
     return fresh

@@ -1,7 +1,8 @@
 """Checkpoint: the state from which a long task goes on, kept as JSON under its task id.
 
-The task id outlives retries, reassignments and requeues, so the state does too. Each save carries the token of the run: a process that lost
-the run cannot overwrite what its successor saved. A task that succeeds leaves no checkpoint; one that fails or is cancelled leaves its last.
+The task id outlives retries, reassignments and requeues, so the state does too. Each save carries the token of the run: a process that
+lost the run cannot overwrite what its successor saved. A task that succeeds leaves none;
+one that fails or is cancelled leaves its last.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,7 @@ class Checkpoint:
         return default if raw is None else loads(raw)
 
     def save(self, state: Any) -> None:
-        """Keep *state*; raises `InvalidCheckpoint`, `LeaseLost` (nothing was saved), and `TaskCancelled` or `TaskYielded` (it was saved)."""
+        """Keep *state*; raises `InvalidCheckpoint` or `LeaseLost` (not saved), `TaskCancelled` or `TaskYielded` (saved)."""
         self._save(encode(state, max_bytes=self._max_bytes))
 
     def clear(self) -> None:

@@ -1,7 +1,7 @@
 """Unique: a task that already waits or runs under a key is not sent a second time.
 
 The sender takes ``unique:<key>`` for its task id; whoever comes second gets the first one's id. The key is kept while its task runs and
-given back by each final end but a retry, which goes on under the same id. A task that never arrives holds it until `CLAIM_MS` after it was sent.
+given back by each final end but a retry, which goes on under the same id. A task that never arrives holds it for `CLAIM_MS`.
 """
 
 from celery_tw.stores.redis.runs import Guard
