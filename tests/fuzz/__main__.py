@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.decoders import DECODERS, Decoder
@@ -22,19 +22,19 @@ def main(arguments: list[str]) -> int:
     rounds = 0
     while time.monotonic() < deadline:
         for decoder in DECODERS:
-            _fuzz(decoder, seed=rounds)
+            _fuzz(decoder, rounds)
         rounds += 1
     print(f"{rounds * ROUND * len(DECODERS):,} texts read by {len(DECODERS)} decoders, each returned or refused in its own words")  # noqa: T201
     return 0
 
 
-def _fuzz(decoder: Decoder, *, seed: int) -> None:
+def _fuzz(decoder: Decoder, number: int) -> None:
+    @seed(number)
     @settings(max_examples=ROUND, deadline=None, database=None, phases=PHASES, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def texts(data: st.DataObject) -> None:
         read(decoder, data.draw(spoiled(decoder.samples)))
 
-    texts._hypothesis_internal_use_seed = seed  # type: ignore[attr-defined]
     texts()
 
 
