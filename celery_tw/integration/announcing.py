@@ -31,7 +31,7 @@ def announce(app: Any, envelopes: Iterable[Envelope]) -> None:
     for envelope in envelopes:
         task = app.tasks.get(envelope.headers.get("task"))
         try:
-            request = _request(app, envelope)
+            request = request_of(app, envelope)
         except Exception as error:  # whatever a serializer may raise: other tasks are still to be announced
             _warn(envelope, error)
             continue
@@ -57,7 +57,7 @@ def _warn(envelope: Envelope, error: Exception) -> None:
     logger.warning("task %s was cancelled, but its result could not be set to REVOKED: %s", envelope.task_id, why)
 
 
-def _request(app: Any, envelope: Envelope) -> Context:
+def request_of(app: Any, envelope: Envelope) -> Context:
     """Return the request that a worker would make of the message."""
     body = envelope.body
     if method := envelope.headers.get("compression"):

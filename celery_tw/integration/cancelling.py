@@ -29,6 +29,7 @@ from celery_tw.integration.stamps import Headers, matches, stamps_of, texts_of
 from celery_tw.stores.redis.cancelling import Cancelling, Waiting
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.envelope import Envelope, read_envelope
+from celery_tw.stores.redis.runs import Runs
 from celery_tw.stores.redis.timetable import Timetable
 
 logger = logging.getLogger(__name__)
@@ -52,11 +53,15 @@ class WaitingTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancellation:
-    """What `cancel` found and did: *waiting* is what it took off; *revoked* tells that the workers were asked to revoke the id instead."""
+    """What `cancel` found and did: *waiting* is what it took off; *revoked* tells that the workers were asked to revoke the id instead.
+
+    *stopping* tells that a task with one of our bases runs under the id and was asked to stop.
+    """
 
     task_id: str
     waiting: tuple[WaitingTask, ...]
     revoked: bool
+    stopping: bool = False
 
     @property
     def found(self) -> bool:
@@ -67,17 +72,19 @@ class Cancellation:
 class Canceller:
     """Cancels what waits in one app's timetable."""
 
-    def __init__(self, app: Any, timetable: Timetable, cancelling: Cancelling) -> None:
+    def __init__(self, app: Any, timetable: Timetable, cancelling: Cancelling, runs: Runs | None = None) -> None:
+        self.runs = runs
         self.app = app
         self.timetable = timetable
         self.cancelling = cancelling
 
-    def cancel(self, task_id: str) -> Cancellation:
+    def cancel(self, task_id: str, reason: str = "cancelled") -> Cancellation:
         """Take what waits under *task_id* off, or else ask the workers to revoke it; see `TimeWheel.cancel`."""
+        stopping = bool(self.runs and self.runs.ask_to_cancel(task_id, reason))
         taken = self.take_off([task_id]) or self._take_off_fire(task_id)
         if not taken:
             self.app.control.revoke(task_id, tw_cancelled=self.namespace)
-        return Cancellation(task_id=task_id, waiting=tuple(taken), revoked=not taken)
+        return Cancellation(task_id=task_id, waiting=tuple(taken), revoked=not taken, stopping=stopping)
 
     @property
     def namespace(self) -> str:

@@ -17,6 +17,7 @@ from celery_tw.integration.drafting import Drafter
 from celery_tw.integration.eject import Ejector
 from celery_tw.integration.reading import Reading
 from celery_tw.integration.rendering import Renderer
+from celery_tw.integration.runner import runs_on
 from celery_tw.integration.static_entries import Static, read_settings
 from celery_tw.integration.storing import Storing
 from celery_tw.settings import Settings
@@ -25,6 +26,7 @@ from celery_tw.stores.redis.claims import Claims
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.runs import Runs
 from celery_tw.stores.redis.timetable import Timetable
 
 
@@ -54,7 +56,11 @@ class Connected:
 
     @cached_property
     def canceller(self) -> Canceller:
-        return Canceller(self.app, self.timetable, Cancelling(self.client, self.keys))
+        return Canceller(self.app, self.timetable, Cancelling(self.client, self.keys), self.runs)
+
+    @cached_property
+    def runs(self) -> Runs:
+        return runs_on(self.app, self.client, self.keys, self.settings, self.redis_time)
 
     @cached_property
     def ejector(self) -> Ejector:

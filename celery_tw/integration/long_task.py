@@ -39,8 +39,8 @@ class LongTask(Task):
         """The state from which the present run goes on: ``load(default)``, ``save(state)``, ``clear()``."""
         here = vars(self.request)
         if "tw_checkpoint" not in here:
-            here["tw_checkpoint"] = MemoryCheckpoint() if self._run is None else runner_of(self.app).checkpoint(self._run)
-        checkpoint: Checkpoint = here["tw_checkpoint"]
+            self.request.tw_checkpoint = MemoryCheckpoint() if self._run is None else runner_of(self.app).checkpoint(self._run)
+        checkpoint: Checkpoint = self.request.tw_checkpoint
         return checkpoint
 
     @property
@@ -60,8 +60,8 @@ class LongTask(Task):
     def iterate(self, items: Iterable[T], state: Any, *, every: int | None = None, seconds: float | None = None) -> Iterator[T]:
         """Yield each of *items*; after the body of a step see whether to save *state*, as `heartbeat` does.
 
-        It saves after *every* steps, after *seconds* (``tw_checkpoint_interval`` when neither is given), when the run is to stop, and at the
-        end. It skips nothing: begin *items* where the state says. A step whose body raises is not in the state.
+        It saves after *every* steps, after *seconds* (``tw_checkpoint_interval`` when neither is given), when the run is to stop, and at
+        the end. It skips nothing: begin *items* where the state says. A step whose body raises is not in the state.
         """
         if seconds is None and every is None:
             seconds = self._settings.checkpoint_interval_ms / 1000

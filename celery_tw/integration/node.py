@@ -15,7 +15,10 @@ from celery_tw.core.term import Term
 from celery_tw.errors import CeleryTWError
 from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.connected import Connected
+from celery_tw.integration.mourning import mourn
 from celery_tw.integration.publishing.choice import publisher_for
+from celery_tw.integration.received import record_rest
+from celery_tw.integration.runner import runs_on
 from celery_tw.integration.safeguards import check_eviction, check_namespace
 from celery_tw.integration.static_entries import Installer
 from celery_tw.integration.workshop import CeleryWorkshop
@@ -23,7 +26,9 @@ from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.assembly import assemble
 from celery_tw.scheduler.loops import Loop
 from celery_tw.scheduler.outbox import Outbox
+from celery_tw.scheduler.reaper import Reaper
 from celery_tw.scheduler.watchdog import Watchdog
+from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.news import NewsReader
 
 logger = logging.getLogger(__name__)
@@ -84,12 +89,14 @@ class Node:
             redis_time=parts.redis_time,
             room=self.outbox.room if self.claims else None,
         )
+        self.reaper = self._reaper()
         self._news = NewsReader(parts.client, parts.keys)
         self._elect = Loop("tw-elect", self._elect_step)
         self._listen = Loop("tw-listen", self._listen_step)
         self._work = Loop("tw-work", self._work_step)
         self._publish = Loop("tw-publish", self._publish_step)
-        prompt, patient = (self._elect, self._listen, self._work), (self._publish,)
+        self._reap = Loop("tw-reap", self.reaper.step)
+        prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._reap)
         self.loops = (*prompt, *patient)
         boot_ms, limit_ms = parts.clock.boot_ms(), STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS
         self._watchdogs = (
@@ -107,6 +114,19 @@ class Node:
             redis_time=parts.redis_time,
             on_room=lambda: self._work.wake(),
             idle_ms=CLAIMING_MS if self.claims else LEFTOVERS_MS,
+        )
+
+    def _reaper(self) -> Reaper:
+        parts = self.parts
+        return Reaper(
+            runs=runs_on(parts.app, parts.client, parts.keys, parts.settings, parts.redis_time),
+            ids=EntryIds(parts.timetable),
+            elector=self.elector,
+            clock=parts.clock,
+            timeout_ms=parts.settings.heartbeat_timeout_ms,
+            most=parts.settings.max_reassignments,
+            rest_of=record_rest,
+            mourn=lambda record: mourn(parts.app, record),
         )
 
     def started_ms(self) -> int:

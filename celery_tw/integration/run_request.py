@@ -1,7 +1,7 @@
 """Run request: what the worker's main process does for a task with one of our bases.
 
-It has the message, which the process that runs the task has not. So it keeps a long task's message and acknowledges it early; parks what its
-child could not start; and when the child is gone, lets the run go on at once, long before its lease would run out.
+It has the message, which the process that runs the task has not. So it keeps a long task's message and acknowledges it early; parks what
+its child could not start; and when the child is gone, lets the run go on at once, long before its lease would run out.
 """
 
 import logging

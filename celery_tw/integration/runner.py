@@ -153,9 +153,7 @@ class Runner:
         if answer.verdict == "done" or (answer.stored and task.long):
             return Ignore("another copy of this message is dealt with")
         if answer.verdict == "leaderless":
-            return LeaderMissing(
-                "a long task needs a scheduler that leads, to be started again when its worker dies: run celery beat -S timewheel"
-            )
+            return LeaderMissing("a long task needs a scheduler that leads, to start it again should its worker die: run beat -S timewheel")
         guard = answer.guard
         if guard is not None and guard.kind == "lock":
             if task.lock_busy == "fail":

@@ -1,7 +1,7 @@
 """Sends: what a send needs beyond Celery's own: a mid that a repeated send repeats, a number in its order, a key that it alone has.
 
-A run that is carried out twice, because its process died before it had passed its result on, sends its chain twice. Those sends have the same
-mid, made from the run's own, so the second copy finds that the first has run. A retry keeps the id of its run, and the same holds for it.
+A run that is carried out twice, because its process died before it had passed its result on, sends its chain twice. Those sends have the
+same mid, made from the run's own, so the second copy finds that the first has run. A retry keeps the id of its run, and the same holds for it.
 
 Redis may be away where a task is sent. Then the number is drawn when the task arrives, and what is unique is sent and warned of.
 """
@@ -36,7 +36,7 @@ def present_run() -> Run | None:
 
 
 def draw_number(task: Any, mid: str, args: Any, kwargs: Any, *, task_id: str | None, later: bool) -> None:
-    """Give a send its number in the order of its key, if it has one; *later* sends have theirs when they arrive, but for a run's own retry."""
+    """Give a send its number in its order, if it has one; a *later* send has it when it arrives, but for a run's own retry."""
     if not getattr(task, "tw_guarded", False) or task.ordering_key is None:
         return
     run = present_run()
@@ -53,7 +53,7 @@ def draw_number(task: Any, mid: str, args: Any, kwargs: Any, *, task_id: str | N
 
 
 def claim_unique(task: Any, key: str, task_id: str, *, part_of_canvas: bool) -> str:
-    """Return the id of the task that has *key*: *task_id* if it is to be sent. A part of a canvas is always sent, for others wait for it."""
+    """Return the id of the task that has *key*: *task_id* if it is to be sent, as parts of a canvas always are, for others wait."""
     try:
         holder = runner_of(task.app).runs.claim_unique(key, task_id, kept_ms=CLAIM_MS)
     except (CeleryTWError, ImproperlyConfigured) as error:

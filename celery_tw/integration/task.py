@@ -10,6 +10,7 @@ from typing import Any
 import celery
 from celery import signals
 
+from celery_tw.integration import draining
 from celery_tw.integration.guarding import Guarding, read_guarding
 from celery_tw.integration.runner import runner_of
 from celery_tw.integration.sends import claim_unique, give_back_unique
@@ -39,6 +40,7 @@ class Task(celery.Task):
     def on_bound(cls, app: Any) -> None:
         """Give the app a time wheel, which marks what it sends, and check the options; raises ImproperlyConfigured."""
         TimeWheel(app)
+        draining.install(app)
         task = app._tasks.get(cls.name)
         if task is not None:
             _ = task.guarding

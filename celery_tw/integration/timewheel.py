@@ -150,14 +150,14 @@ class TimeWheel:
         """
         return self._book.backfill(name, start, end, rate=rate, dry_run=dry_run)
 
-    def cancel(self, task_id: str) -> Cancellation:
+    def cancel(self, task_id: str, reason: str = "cancelled") -> Cancellation:
         """Keep the task *task_id* from running: take it off the timetable, or ask the workers to revoke it when it does not wait there.
 
         *task_id* is the id of a deferred task, or that of a one-time entry's fire. All that waits under it goes; the result becomes
         REVOKED, and a chord hears of it. It concerns what was sent before: sent again with the same id, the task waits and runs. A task
         that runs already is left to run.
         """
-        return self.canceller.cancel(task_id)
+        return self.canceller.cancel(task_id, reason)
 
     @cached_property
     def canceller(self) -> Canceller:

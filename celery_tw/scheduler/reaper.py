@@ -1,0 +1,127 @@
+"""Reaper: finds runs whose process has fallen silent, and starts long ones again elsewhere.
+
+A process moves the counter of each of its runs every ``tw_heartbeat_interval``. The leader reads all counters twice a second and notes, on
+its own monotonic clock, when each last moved. One that stands still for ``tw_heartbeat_timeout`` is silent. No clock is shared with the silent,
+and silence begins anew with each term and whenever Redis did not answer for a while: a stepped clock or an outage reassigns nothing.
+
+What becomes of a silent run is one script, which compares the token and the counter once more: a run that moves in that very moment is left
+alone. A long run goes on from its stored message; lost too often without a new checkpoint it fails, which *mourn* makes known. Any other
+run is only set free: the broker, which still has its message, will bring it again.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celery_tw.clock import Clock
+from celery_tw.errors import StaleEpoch, StoreUnavailable
+from celery_tw.events import heartbeat_missed, run_given_up, run_reassigned
+from celery_tw.leadership.elector import Elector
+from celery_tw.stores.redis.deferring import EntryIds
+from celery_tw.stores.redis.runs import Record, Right, Runs
+
+logger = logging.getLogger(__name__)
+
+LOOK_MS = 500
+STAND_BY_MS = 1000
+BLIND_MS = 3000
+"""Without a look for so long nothing is known about who was silent meanwhile."""
+
+
+@dataclass(slots=True)
+class Pulse:
+    """A counter as last seen, and the boot time at which it was first seen so."""
+
+    counter: str
+    since_ms: int
+
+
+class Reaper:
+    """Looks after the runs while *elector* leads; *rest_of* makes a record of the timetable from a stored message."""
+
+    def __init__(
+        self,
+        *,
+        runs: Runs,
+        ids: EntryIds,
+        elector: Elector,
+        clock: Clock,
+        timeout_ms: int,
+        most: int,
+        rest_of: Callable[[bytes], bytes],
+        mourn: Callable[[Record], None],
+    ) -> None:
+        self.runs = runs
+        self.ids = ids
+        self.elector = elector
+        self.clock = clock
+        self.timeout_ms = timeout_ms
+        self.most = most
+        self.rest_of = rest_of
+        self.mourn = mourn
+        self._epoch: int | None = None
+        self._pulses: dict[str, Pulse] = {}
+        self._looked_ms = 0
+
+    def step(self) -> int:
+        """Look once; return in how many ms to call again."""
+        term = self.elector.term
+        if term is None or not term.trusted(self.clock.boot_ms()):
+            self._epoch = None
+            return STAND_BY_MS
+        counters = self.runs.counters()
+        now_ms = self.clock.boot_ms()
+        if term.epoch != self._epoch or now_ms - self._looked_ms > BLIND_MS:
+            self._pulses.clear()
+        self._epoch, self._looked_ms = term.epoch, now_ms
+        try:
+            self._reap(term.epoch, self._silent(counters, now_ms), now_ms)
+        except StaleEpoch as error:
+            logger.info("the runs are another leader's to look after: %s", error)
+            self._epoch = None
+        return LOOK_MS
+
+    def _silent(self, counters: dict[str, str], now_ms: int) -> list[str]:
+        """Note which counters moved; return the mids of those that stood still for too long."""
+        self._pulses = {
+            mid: pulse if (pulse := self._pulses.get(mid)) is not None and pulse.counter == counter else Pulse(counter, now_ms)
+            for mid, counter in counters.items()
+        }
+        return [mid for mid, pulse in self._pulses.items() if now_ms - pulse.since_ms >= self.timeout_ms]
+
+    def _reap(self, epoch: int, mids: list[str], now_ms: int) -> None:
+        records = {record.mid: record for record in self.runs.read(mids)}
+        for mid in mids:
+            record = records.get(mid)
+            if record is None:
+                self.runs.forget(mid)
+            elif record.counter == self._pulses[mid].counter:
+                silent_ms = now_ms - self._pulses[mid].since_ms
+                heartbeat_missed.send(sender=self, mid=mid, task=record.task, task_id=record.task_id, silent_ms=silent_ms)
+                logger.warning("%s[%s] has been silent for %.1f s", record.task, record.task_id, silent_ms / 1000)
+                self._end_silence(epoch, record)
+            self._pulses.pop(mid, None)
+
+    def _end_silence(self, epoch: int, record: Record) -> None:
+        right = Right.of_leader(epoch, record)
+        if record.envelope is None:
+            self.runs.finish(right, "lost", mid=record.mid, task_id=record.task_id, guards=record.guards)
+            return
+        verdict, losses = self.runs.reassign(
+            right, "lost", self.ids, mid=record.mid, task_id=record.task_id, rest=self.rest_of(record.envelope), most=self.most
+        )
+        if verdict == "put":
+            logger.warning("%s[%s] goes on elsewhere (loss %d)", record.task, record.task_id, losses)
+            facts = {"mid": record.mid, "task": record.task, "task_id": record.task_id, "losses": losses, "reason": "silent"}
+            run_reassigned.send(sender=self, **facts)
+        elif verdict == "enough" and self._fail(right, record):
+            logger.error("%s[%s] was lost %d times without a new checkpoint and fails", record.task, record.task_id, losses)
+            run_given_up.send(sender=self, mid=record.mid, task=record.task, task_id=record.task_id, losses=losses)
+            self.mourn(record)
+
+    def _fail(self, right: Right, record: Record) -> bool:
+        finish = (right, "failed")
+        try:
+            return self.runs.finish(*finish, mid=record.mid, task_id=record.task_id, guards=record.guards)[0]
+        except StoreUnavailable:
+            return self.runs.finish(*finish, mid=record.mid, task_id=record.task_id, guards=record.guards)[0]
