@@ -151,7 +151,13 @@ MUTANTS = (
         150,
         _text("defer", "if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end", ""),
     ),
-    _mutant("fires early", "early", "clock", 150, _text("fire", "if tonumber(e.due) > now then return 'early' end", "")),
+    _mutant(
+        "fires early",
+        "early",
+        "clock",
+        150,
+        _text("fire", "if tonumber(e.due) > now or tonumber(e.slot) > now then return 'early' end", ""),
+    ),
     _mutant(
         "drains twice", "once, phantom", "drain", 150, _text("drain", "if state[1] ~= expected then return {now_text, 'moved'} end", "")
     ),

@@ -80,6 +80,18 @@ def test_no_slot_is_fired_before_its_time(timetable: Timetable, dispatching: Dis
     assert dispatching.fire_once(epoch, [(due_ms, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()[1] == ["early"]
 
 
+def test_a_slot_decided_before_the_clock_was_set_back_behind_it_waits(
+    timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
+) -> None:
+    now_ms = timetable.now_ms()
+    timetable.put([recurring(2, due_ms=now_ms - 5000)])
+    latest = write(due_ms=now_ms - 5000, slot_ms=now_ms + 60_000, next_due_ms=now_ms + 61_000)
+
+    assert dispatching.fire(epoch, [latest]).statuses()[1] == ["early"]
+
+    assert redis_client.llen("celery") == 0
+
+
 def test_a_changed_entry_is_not_fired_as_it_was(timetable: Timetable, dispatching: Dispatching, epoch: int) -> None:
     timetable.put([recurring(2)])
     timetable.put([recurring(2, version=1, definition=b'{"v":1}')])
@@ -202,6 +214,22 @@ def test_a_backlog_is_not_drained_on_what_its_entry_was_before(
     assert dispatching.drain(epoch, backlog, version=stored.version, **slots) == "moved"
     assert redis_client.llen("celery") == 0
     assert dispatching.drain(epoch, backlog, version=stored.version + 1, **slots) == "fired"
+
+
+def test_a_backlog_waits_when_the_clock_was_set_back_behind_its_slots(
+    timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int, keys: Keys
+) -> None:
+    timetable.put([recurring(2)])
+    later_ms = timetable.now_ms() + 60_000
+    timetable.open_backlog(2, number=7, from_ms=100, to_ms=later_ms, first_ms=100, left=3, rate=None)
+    backlog = dispatching.read_backlog("2:7")
+    assert backlog is not None
+    slots = {"slots_ms": [100, later_ms], "commands": [TO_CELERY, TO_CELERY], "next_ms": None, "left": 0, "again_ms": 5}
+
+    assert dispatching.drain(epoch, backlog, **slots) == "early"
+
+    assert redis_client.llen("celery") == 0
+    assert redis_client.zscore(keys.backlogs, "2:7") == later_ms
 
 
 def test_a_fired_one_time_task_leaves_no_trace_but_its_marker(

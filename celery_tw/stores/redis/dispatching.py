@@ -182,7 +182,7 @@ class Dispatching:
         delivery: Delivery = "at_least_once",
         skipped: SkippedRange | None = None,
     ) -> str:
-        """Fire the next slots of a backlog, or close it with *skipped*; return fired, moved, removed or refused with the reason.
+        """Fire the next slots of a backlog, or close it with *skipped*; return fired, moved, removed, early or refused and why.
 
         Nothing is done when the entry has another version than *version*, which it was decided on; None stands for any.
         """

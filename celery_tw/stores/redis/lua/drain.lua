@@ -4,7 +4,8 @@
 --       7 slots left after these  8 ms of the next attempt  9 skip ('' | JSON)  10 its end ms  11 skips kept ms
 --       12 version of the entry that the slots are of ('' = no matter which)  13 number of slots, then the slots; then the number of
 --       commands, and per command: operation ('claim' takes the delivery with it, after a blank), queue index, payload
--- reply {now ms, 'fired' | 'moved' (the backlog, or the entry, is not as known) | 'removed' | 'refused <why>'}
+-- reply {now ms, 'fired' | 'moved' (the backlog, or the entry, is not as known) | 'removed' | 'early' (the clock was set back behind these
+--       slots: the backlog waits until they are past again) | 'refused <why>'}
 -- Invariant: the backlog moves on right after its messages; two leaders, or one repeating itself, cannot move it twice.
 local leader, backlogs, backlog, entry, history, skips = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local epoch, lease, history_size, member, expected, following, left, again, skip, skip_to, skips_kept =
@@ -12,7 +13,8 @@ local epoch, lease, history_size, member, expected, following, left, again, skip
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
 redis.call('PEXPIRE', leader, lease)
 local time = redis.call('TIME')
-local now_text = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_text = string.format('%.0f', now)
 
 local state = redis.call('HMGET', backlog, 'next', 'generation')
 if state[1] ~= expected then return {now_text, 'moved'} end
@@ -25,6 +27,10 @@ end
 if ARGV[12] ~= '' and known[1] ~= ARGV[12] then return {now_text, 'moved'} end
 
 local slots = tonumber(ARGV[13])
+if slots > 0 and tonumber(ARGV[13 + slots]) > now then
+  redis.call('ZADD', backlogs, ARGV[13 + slots], member)
+  return {now_text, 'early'}
+end
 local at = 13 + slots + 1
 local commands = {}
 for i = 1, tonumber(ARGV[at]) do

@@ -4,7 +4,7 @@
 --       id, due ms, version, slot ms, next due ms ('' = none), name to drop ('' = keep the entry),
 --       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
 --       number of commands, and per command: operation ('claim' takes the delivery with it, after a blank), queue index, payload
--- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' | 'refused <why>'
+-- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' (due, or the last slot decided, is to come) | 'refused <why>'
 -- Invariants: a slot at or before the mark is never fired again; whatever may still be refused is tried before anything of its entry is
 -- written, and an entry that is refused harms no other. What is left for the end (plain messages, next due times) goes to keys whose type
 -- was seen, and cannot fail. A backlog's slots are counted as runs when it is opened, so that `max_runs` holds whatever is fired first.
@@ -49,7 +49,7 @@ end
 
 local function verdict(e, score)
   if score ~= e.due then return 'moved' end
-  if tonumber(e.due) > now then return 'early' end
+  if tonumber(e.due) > now or tonumber(e.slot) > now then return 'early' end
   local state = redis.pcall('HMGET', e.key, 'ver', 'mark', 'count')
   if state.err then return 'refused ' .. state.err end
   if state[1] ~= e.version or tonumber(e.slot) <= (tonumber(state[2] or '0') or 0) then return 'moved' end
