@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from celery import bootsteps
+
 from celery_tw.errors import ImproperlyConfigured
 from celery_tw.runtime.concurrency import slot
 from celery_tw.runtime.idempotency import only_once
@@ -96,9 +98,16 @@ def read_guarding(task: Any) -> Guarding:
     return Guarding(task.name, templates, limit, unique is True)
 
 
-def refuse_guards_without_base(sender: Any, **_: Any) -> None:
-    """Raise ImproperlyConfigured for a task of the app *sender* that has a guard's option in its decorator and not one of our bases."""
-    for name, task in sender._tasks.items():
+class GuardsNeedBase(bootsteps.Step):
+    """Keeps a worker from starting whose app has guards that nothing would heed."""
+
+    def create(self, worker: Any) -> None:
+        refuse_guards_without_base(worker.app)
+
+
+def refuse_guards_without_base(app: Any) -> None:
+    """Raise ImproperlyConfigured for a task of *app* that has a guard's option in its decorator and not one of our bases."""
+    for name, task in app.tasks.items():
         given = [] if getattr(task, "tw_guarded", False) else [option for option in OPTIONS if _is_given(task, option)]
         if given:
             raise ImproperlyConfigured(

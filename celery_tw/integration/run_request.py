@@ -22,6 +22,10 @@ from celery_tw.stores.redis.runs import Guard, Right
 logger = logging.getLogger(__name__)
 
 
+YIELD_DELAY_MS = 500
+"""A run that yields waits so long, or the very worker that shuts down might take it once more."""
+
+
 class RunRequest(Request):
     """A request whose run is on record in Redis."""
 
@@ -58,7 +62,7 @@ class RunRequest(Request):
         runner, envelope = runner_of(self.app), envelope_of(self)
         try:
             if postponed.token:
-                runner.reassign(Right.of_token(postponed.token), "yielded", self.mid, self.id, envelope)
+                runner.reassign(Right.of_token(postponed.token), "yielded", self.mid, self.id, envelope, delay_ms=YIELD_DELAY_MS)
                 return
             guard = Guard(*postponed.guard) if postponed.guard else None
             rest = record_rest(envelope)

@@ -1,7 +1,7 @@
 """Sends: what a send needs beyond Celery's own: a mid that a repeated send repeats, a number in its order, a key that it alone has.
 
 A run that is carried out twice, because its process died before it had passed its result on, sends its chain twice. Those sends have the
-same mid, made from the run's own, so the second copy finds that the first has run. A retry keeps the id of its run, and the same holds for it.
+same mid, made from the run's own, so the second copy finds that the first has run. A retry keeps the id of its run: the same holds for it.
 
 Redis may be away where a task is sent. Then the number is drawn when the task arrives, and what is unique is sent and warned of.
 """

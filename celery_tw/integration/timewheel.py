@@ -15,7 +15,7 @@ from celery_tw.integration.clock_control import ClockControl
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.deferral import Deferral
 from celery_tw.integration.eject import Ejected, Ejector
-from celery_tw.integration.guarding import refuse_guards_without_base
+from celery_tw.integration.guarding import GuardsNeedBase
 from celery_tw.integration.hidden_settings import hide_our_urls
 from celery_tw.integration.publishing.choice import fire_path
 from celery_tw.integration.safeguards import check_namespace
@@ -47,7 +47,7 @@ class TimeWheel:
         wheel.deferral = Deferral(app)
         wheel.deferral.install()
         install_in_children(app, cls)
-        app.on_after_finalize.connect(refuse_guards_without_base, weak=False)
+        app.steps["worker"].add(GuardsNeedBase)
         return wheel
 
     def __reduce__(self) -> tuple[type["TimeWheel"], tuple[Any]]:

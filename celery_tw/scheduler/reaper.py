@@ -1,8 +1,8 @@
 """Reaper: finds runs whose process has fallen silent, and starts long ones again elsewhere.
 
 A process moves the counter of each of its runs every ``tw_heartbeat_interval``. The leader reads all counters twice a second and notes, on
-its own monotonic clock, when each last moved. One that stands still for ``tw_heartbeat_timeout`` is silent. No clock is shared with the silent,
-and silence begins anew with each term and whenever Redis did not answer for a while: a stepped clock or an outage reassigns nothing.
+its own monotonic clock, when each last moved. One that stands still for ``tw_heartbeat_timeout`` is silent. No clock is shared with the
+silent, and silence begins anew with each term and whenever Redis was away: a stepped clock or an outage reassigns nothing.
 
 What becomes of a silent run is one script, which compares the token and the counter once more: a run that moves in that very moment is left
 alone. A long run goes on from its stored message; lost too often without a new checkpoint it fails, which *mourn* makes known. Any other
