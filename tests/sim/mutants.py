@@ -162,6 +162,13 @@ MUTANTS = (
         "drains twice", "once, phantom", "drain", 150, _text("drain", "if state[1] ~= expected then return {now_text, 'moved'} end", "")
     ),
     _mutant(
+        "fires what is to come",
+        "early",
+        "clock",
+        150,
+        _text("fire", " or tonumber(e.slot) > now then return 'early' end", " then return 'early' end"),
+    ),
+    _mutant(
         "drains what was changed",
         "phantom",
         "drain",
