@@ -20,7 +20,7 @@ def cancel(ctx: click.Context, task_ids: tuple[str, ...], as_json: bool, yes: bo
     """Take tasks that wait off the timetable.
 
     TASK_ID is the id of a task that was sent with an ETA, or of the fire of a one-time entry. What does not wait may be on its way: the
-    workers are asked to revoke it. A task that runs already is left to run.
+    workers are asked to revoke it. A task with one of our bases that runs already is asked to stop; any other is left to run.
     """
     wheel = wheel_of(ctx)
     wanted = list(dict.fromkeys(task_ids))
@@ -63,6 +63,8 @@ def _one(task: WaitingTask, where: tzinfo) -> str:
 
 def _words(cancelled: Cancellation, where: tzinfo) -> str:
     task_id = printable(cancelled.task_id)
+    if cancelled.stopping:
+        return f"{task_id}: it runs, and was asked to stop"
     if not cancelled.found:
         return f"{task_id}: nothing waits under this id; the workers were asked to revoke it"
     return f"{task_id}: taken off the timetable: {'; '.join(_one(task, where) for task in cancelled.waiting)}"

@@ -18,6 +18,7 @@ from celery_tw.integration.eject import Ejected, Ejector
 from celery_tw.integration.guarding import GuardsNeedBase
 from celery_tw.integration.hidden_settings import hide_our_urls
 from celery_tw.integration.publishing.choice import fire_path
+from celery_tw.integration.run_views import RunList
 from celery_tw.integration.safeguards import check_namespace
 from celery_tw.integration.spawned_children import install_in_children
 from celery_tw.integration.status import Status, read_status
@@ -182,6 +183,11 @@ class TimeWheel:
     def status(self) -> Status:
         """Return who leads and how the timetable stands."""
         return read_status(self._parts.timetable, self._parts.election, self._parts.claims, fire_path=fire_path(self.app))
+
+    @cached_property
+    def runs(self) -> RunList:
+        """The runs that are under way, of tasks with one of our bases."""
+        return RunList(self._parts.runs)
 
     @cached_property
     def clock(self) -> ClockControl:

@@ -47,6 +47,6 @@ def test_json_says_what_was_found_and_done(shop: Celery, cli: CommandLine) -> No
                 "waiting": [{"task_id": "a", "task": "shop.report", "due": due.isoformat(), "entry": ""}],
                 "revoked": False,
             },
-            {"task_id": "b", "waiting": [], "revoked": True},
+            {"task_id": "b", "waiting": [], "revoked": True, "stopping": False},
         ]
     }

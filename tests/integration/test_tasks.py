@@ -1,4 +1,4 @@
-"""Guarded tasks in a worker of threads: which of them run, when, and with what result; real kills are in ``tests/processes/test_runs.py``."""
+"""Guarded tasks in a worker of threads: which of them run, and with what result. Real kills are in ``tests/processes/test_runs.py``."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -40,9 +40,7 @@ def working(app: Celery, *, concurrency: int = 4) -> Iterator[None]:
 def keys_left(client: redis.Redis) -> set[str]:
     """Return the names of our keys that hold more than memories of finished runs."""
     names = {key.decode().removeprefix(KEYS.tag + ":") for key in client.keys(KEYS.tag + ":*")}
-    return {
-        name for name in names if not name.startswith("done:") and name not in ("token", "seq", "project", "schema", "news", "news-seq")
-    }
+    return {name for name in names if not name.startswith("done:")} - {"token", "seq", "project", "schema", "news", "news-seq"}
 
 
 def test_a_guarded_task_gives_its_result_and_leaves_nothing_but_a_digest(app: Celery, redis_client: redis.Redis) -> None:
@@ -261,12 +259,12 @@ def test_a_checkpoint_that_cannot_be_kept_is_refused(state: Any) -> None:
 )
 def test_a_wrong_option_is_refused_when_the_task_is_made_known(options: dict[str, Any], match: str) -> None:
     app = Celery("shop", set_as_current=False)
+
+    @app.task(base=celery_tw.Task, shared=False, **options)
+    def work(account: str) -> None:
+        """Do nothing."""
+
     with pytest.raises(ImproperlyConfigured, match=match):
-
-        @app.task(base=celery_tw.Task, shared=False, **options)
-        def work(account: str) -> None:
-            """Do nothing."""
-
         app.finalize()
 
 

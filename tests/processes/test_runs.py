@@ -28,7 +28,7 @@ QUICK = {
     "tw_lock_timeout": 4,
     "tw_lock_extend_interval": 1,
     "worker_prefetch_multiplier": 1,
-    "broker_transport_options": {"visibility_timeout": 5},
+    "broker_transport_options": {"visibility_timeout": 1},
 }
 
 

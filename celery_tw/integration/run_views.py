@@ -1,0 +1,64 @@
+"""Run views: runs that are under way, as people and programs see them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kombu.utils.json import loads
+
+from celery_tw.integration.moments import from_ms
+from celery_tw.stores.redis.runs import Record, Runs
+
+SHOWN_AT_MOST = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A run under way: *state* is accepted, running, ran, free or yielded; *losses* count since the last new checkpoint."""
+
+    mid: str
+    task_id: str
+    task: str
+    state: str
+    started: datetime | None
+    process: str
+    token: int
+    losses: int
+    long: bool
+    holds: tuple[str, ...]
+    cancel: str | None
+    progress: Any = None
+
+
+class RunList:
+    """What is known of the runs of one app's timetable."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+
+    def under_way(self, limit: int = SHOWN_AT_MOST) -> list[RunView]:
+        """Return up to *limit* runs under way, the oldest first."""
+        records = self._runs.read(list(self._runs.counters())[:limit])
+        return [self._view(record) for record in sorted(records, key=lambda record: record.at_ms)]
+
+    def show(self, task_id: str) -> list[RunView]:
+        """Return the runs under way of one task, with their progress."""
+        found = [record for record in self._runs.read(self._runs.counters()) if record.task_id == task_id]
+        raw = self._runs.load_checkpoint(task_id)
+        return [self._view(record, None if raw is None else loads(raw)) for record in found]
+
+    def _view(self, record: Record, progress: Any = None) -> RunView:
+        return RunView(
+            mid=record.mid,
+            task_id=record.task_id,
+            task=record.task,
+            state=record.state,
+            started=from_ms(record.at_ms) if record.at_ms else None,
+            process=record.owner.rpartition(":")[0],
+            token=int(record.token or 0),
+            losses=record.losses,
+            long=record.long,
+            holds=tuple(f"{guard.kind}:{guard.key}" for guard in record.guards),
+            cancel=record.cancel,
+            progress=progress,
+        )
