@@ -93,7 +93,7 @@ def _digest(files: list[Path]) -> str:
 
 
 def _refuse_unless_passing(module: str, path: Path, tests: list[str]) -> None:
-    if try_mutant(f"celery_tw.{module}", path, None, tests, timeout_s=TIMEOUT_S) != SURVIVED:
+    if try_mutant(f"celery_tw.{module}", path, None, tests, timeout_s=5 * TIMEOUT_S) != SURVIVED:
         raise SystemExit(f"the tests of {module} fail without any mutant")
 
 
