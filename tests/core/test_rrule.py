@@ -226,3 +226,31 @@ def test_slots_are_those_of_dateutil(seed: int):
     middle = expected[len(expected) // 2]
     after_ms = int((middle - timedelta(seconds=1)).timestamp()) * 1000
     assert slots(rule, after_ms, 1) == [middle], text
+
+
+def test_count_may_reach_a_hundred_years_and_no_further():
+    start_ms = ms(2000, 2, 29)
+    assert RRule("FREQ=YEARLY;INTERVAL=4;BYMONTH=1;BYMONTHDAY=1;COUNT=25", "UTC", start_ms)
+    with pytest.raises(InvalidSchedule, match="COUNT"):
+        RRule("FREQ=YEARLY;INTERVAL=10;COUNT=12", "UTC", ms(2000, 1, 1))
+
+
+def test_a_position_counted_from_either_end_names_the_first_and_the_last():
+    assert texts("FREQ=MONTHLY;BYDAY=MO,TU;BYSETPOS=1,-1", 4) == [
+        "2026-01-05 09:00",
+        "2026-01-27 09:00",
+        "2026-02-02 09:00",
+        "2026-02-24 09:00",
+    ]
+    assert texts("FREQ=MONTHLY;INTERVAL=5;BYDAY=MO;BYSETPOS=2", 3) == ["2026-01-12 09:00", "2026-06-08 09:00", "2026-11-09 09:00"]
+    assert texts("FREQ=WEEKLY;INTERVAL=3;BYDAY=MO,FR;BYSETPOS=-1", 3) == ["2026-01-02 09:00", "2026-01-23 09:00", "2026-02-13 09:00"]
+
+
+def test_the_slot_of_the_start_itself_counts_and_the_last_of_count_is_the_last():
+    rule = RRule("FREQ=DAILY;COUNT=3", "UTC", ms(2026, 1, 1, 9))
+    assert [slot.day for slot in slots(rule, 0, 9)] == [1, 2, 3]
+    assert rule.next_after(ms(2026, 1, 1, 9)) == ms(2026, 1, 2, 9)
+
+
+def test_a_rule_that_has_fewer_slots_than_its_count_ends_with_them():
+    assert len(slots(RRule("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29;COUNT=3", "UTC", ms(2026, 1, 1)), 0, 9)) == 3
