@@ -201,7 +201,7 @@ def test_it_runs_by_hand_until_it_is_told_to_end():
 def test_a_celery_app_and_worker_take_its_url(make_app, redis_client):
     app = make_app("shop")
 
-    @app.task(name="shop.add")
+    @app.task(name="shop.add", shared=False)
     def add(x, y):
         return x + y
 

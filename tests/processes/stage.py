@@ -38,7 +38,7 @@ class Stage(CeleryTestSetup):
     def create_setup_app(cls, celery_setup_config: dict[str, Any], celery_setup_app_name: str) -> Celery:
         app = Celery(celery_setup_app_name, set_as_current=False)
         app.conf.update(celery_setup_config)
-        app.task(name="shop.record")(_runs_elsewhere)
+        app.task(name="shop.record", shared=False)(_runs_elsewhere)
         return app
 
     def _set_app_for_all_nodes(self) -> None:
