@@ -46,6 +46,7 @@ def test_json_says_what_was_found_and_done(shop: Celery, cli: CommandLine) -> No
                 "task_id": "a",
                 "waiting": [{"task_id": "a", "task": "shop.report", "due": due.isoformat(), "entry": ""}],
                 "revoked": False,
+                "stopping": False,
             },
             {"task_id": "b", "waiting": [], "revoked": True, "stopping": False},
         ]

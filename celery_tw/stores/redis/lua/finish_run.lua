@@ -1,7 +1,7 @@
 -- FINISH RUN: end a run, or only set it free; let go of what it holds, and wake who waits for that.
 -- KEYS  1 run  2 lease  3 running  4 done in this period  5 due  6 news  7 news-seq  8 leader  9 checkpoint; then per guard: its key, who waits, its head
 -- ARGV  1 by whose right: 'token' | 'owner' (a prefix) | 'epoch' (of the leader, and the token) | 'any'  2 that token, owner or epoch  3 the token, for 'epoch'
---       4 verb: 'done' | 'failed' | 'cancelled' | 'retried', which are final, or 'free' | 'lost', after which it may be acquired again  5 mid  6 digest  7 task id
+--       4 verb: 'done' | 'failed' | 'cancelled' | 'retried', which are final, or 'free' | 'lost', after which it may be acquired again (and its result stays)  5 mid  6 digest  7 task id
 --       8 period  9 done kept ms  10 idempotency kept ms  11 news kept  12 reservation ms; then per guard: kind
 -- reply {now, 'ok', losses} | {now, 'refused'} (it is another's by now, or has ended) | {now, 'period'}
 -- The next in line is told by moving its entry in the timetable to now, and what it waits for is kept for it for the reservation.
@@ -11,7 +11,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
 if math.floor(now / tonumber(kept)) ~= tonumber(period) then return {now_text, 'period'} end
-local owner, held, result, lost = unpack(redis.call('HMGET', run, 'owner', 'token', 'result', 'lost'))
+local owner, held, result, lost, state = unpack(redis.call('HMGET', run, 'owner', 'token', 'result', 'lost', 'state'))
 if right == 'epoch' then
   if redis.call('HGET', leader, 'epoch') ~= value then return redis.error_reply('STALE epoch ' .. value) end
   if held ~= token then return {now_text, 'refused'} end
@@ -87,7 +87,7 @@ if final then
 elseif held then
   redis.call('DEL', lease)
   if verb == 'lost' then lost = redis.call('HINCRBY', run, 'lost', 1) end
-  redis.call('HSET', run, 'state', 'free', 'owner', '', 'token', '')
+  redis.call('HSET', run, 'state', state == 'ran' and 'ran' or 'free', 'owner', '', 'token', '')
 end
 if #changed > 0 then
   local number = redis.call('INCR', news_seq)
