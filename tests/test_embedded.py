@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from celery.contrib.testing.worker import start_worker
 
 from celery_tw import embedded
 from celery_tw.embedded import EmbeddedServer, find_server
 from celery_tw.errors import ServerUnavailable
+from tests.stock_worker import stock_worker
 from tests.waiting import wait_until
 
 OWNER = """
@@ -207,5 +207,5 @@ def test_a_celery_app_and_worker_take_its_url(make_app, redis_client):
 
     result = add.delay(1, 2)
     assert redis_client.llen("celery") == 1
-    with start_worker(app, pool="solo", perform_ping_check=False):
+    with stock_worker(app):
         assert result.get(timeout=10) == 3

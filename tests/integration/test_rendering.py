@@ -13,7 +13,6 @@ import pytest
 import redis
 from celery import Celery, Task, chain, chord, group, signals
 from celery.beat import BeatLazyFunc
-from celery.contrib.testing.worker import start_worker
 from celery.utils.saferepr import saferepr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +28,7 @@ from celery_tw.integration.celery_rendering import CeleryRendering
 from celery_tw.integration.rendering import Renderer
 from celery_tw.integration.static_entries import Static
 from celery_tw.integration.templates import TemplateRendering
+from tests.stock_worker import stock_worker
 from tests.waiting import wait_until
 
 MakeApp = Callable[..., Celery]
@@ -43,21 +43,6 @@ def app(make_app: MakeApp) -> Celery:
     app.task(name="add", shared=False)(add)
     app.task(name="total", shared=False)(total)
     return app
-
-
-@contextmanager
-def stock_worker(app: Celery) -> Iterator[None]:
-    """Run a worker in this process, which leaves the logging of the other tests as it is."""
-
-    def leave_it(**_: Any) -> None:
-        return None
-
-    signals.setup_logging.connect(leave_it)
-    try:
-        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
-            yield
-    finally:
-        signals.setup_logging.disconnect(leave_it)
 
 
 def add(x: Any = 0, y: Any = 0, **named: Any) -> Any:

@@ -1,0 +1,23 @@
+"""Stock worker: Celery's worker in the process of the tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery, signals
+from celery.contrib.testing.worker import start_worker
+
+
+@contextmanager
+def stock_worker(app: Celery) -> Iterator[None]:
+    """Run a worker of *app*, which leaves the logging of the tests as it is."""
+
+    def leave_it(**_: Any) -> None:
+        return None
+
+    signals.setup_logging.connect(leave_it)
+    try:
+        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+            yield
+    finally:
+        signals.setup_logging.disconnect(leave_it)
