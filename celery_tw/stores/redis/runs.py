@@ -417,13 +417,13 @@ _ANSWERS: dict[str, Callable[[list[Any], Sequence[Guard]], Answer]] = {
         verdict="run",
         token=facts[0].decode(),
         losses=int(facts[1]),
-        passed_over=facts[2].decode().split() if len(facts) > 2 else (),
+        passed_over=tuple(facts[2].decode().split()) if len(facts) > 2 else (),
     ),
     "ran": lambda facts, _: Answer(verdict="ran", token=facts[0].decode(), result=facts[1] or b""),
     "done": lambda _, __: Answer(verdict="done"),
     "busy": lambda facts, _: Answer(verdict="busy", wait_ms=int(facts[0]), stored=bool(facts[1])),
     "wait": lambda facts, guards: Answer(
-        verdict="wait", guard=guards[int(facts[0])], wait_ms=int(facts[1]), passed_over=facts[2].decode().split()
+        verdict="wait", guard=guards[int(facts[0])], wait_ms=int(facts[1]), passed_over=tuple(facts[2].decode().split())
     ),
     "leaderless": lambda _, __: Answer(verdict="leaderless"),
 }
