@@ -9,7 +9,7 @@ from celery.contrib.testing.worker import start_worker
 
 
 @contextmanager
-def stock_worker(app: Celery) -> Iterator[None]:
+def stock_worker(app: Celery, **options: Any) -> Iterator[None]:
     """Run a worker of *app*, which leaves the logging of the tests as it is."""
 
     def leave_it(**_: Any) -> None:
@@ -17,7 +17,7 @@ def stock_worker(app: Celery) -> Iterator[None]:
 
     signals.setup_logging.connect(leave_it)
     try:
-        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        with start_worker(app, **{"pool": "solo", "perform_ping_check": False, "shutdown_timeout": 30, **options}):
             yield
     finally:
         signals.setup_logging.disconnect(leave_it)

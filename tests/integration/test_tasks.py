@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery, chain, chord
-from celery.contrib.testing.worker import start_worker
 from celery.exceptions import TaskRevokedError
 
 import celery_tw
@@ -19,6 +18,7 @@ from celery_tw.errors import ImproperlyConfigured, InvalidCheckpoint
 from celery_tw.integration.guarding import GuardsNeedBase, refuse_guards_without_base
 from celery_tw.integration.runner import mid_of, runner_of
 from celery_tw.stores.redis.keys import Keys
+from tests.stock_worker import stock_worker
 from tests.waiting import wait_until
 
 MakeApp = Callable[..., Celery]
@@ -33,7 +33,7 @@ def app(make_app: MakeApp) -> Celery:
 
 @contextmanager
 def working(app: Celery, *, concurrency: int = 4) -> Iterator[None]:
-    with start_worker(app, pool="threads", concurrency=concurrency, perform_ping_check=False, shutdown_timeout=TIMEOUT_S):
+    with stock_worker(app, pool="threads", concurrency=concurrency, shutdown_timeout=TIMEOUT_S):
         yield
 
 
