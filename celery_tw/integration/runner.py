@@ -236,9 +236,10 @@ class Runner:
         failpoint("R4")
         self.heartbeat.remove(run)
         if run.state in (State.DONE, State.LOST, State.YIELDED):
-            return None
+            return
         if state is None and run.long:
-            return self._return(task, run)
+            self._return(task, run)
+            return
         verb = "cancelled" if run.state is State.CANCELLED else _verb(state, retval)
         try:
             self._finish(run, verb)
@@ -251,7 +252,8 @@ class Runner:
         try:
             return finish()[0]
         except StoreUnavailable:
-            return finish()[0] or verb != "done"  # the first may have been carried out, and then the run is no more
+            finish()
+            return True  # the first may have been carried out, and then the run is no more
 
     def _return(self, task: Any, run: Run) -> None:
         """Let a long run whose process exits go on elsewhere."""

@@ -35,6 +35,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._beat_at_ms = self._extend_at_ms = 0
+        self._away = False
 
     def add(self, run: Run) -> None:
         """Beat for *run* from now on."""
@@ -65,8 +66,11 @@ class Heartbeat:
             self._wake.clear()
             try:
                 self.step()
+                self._away = False
             except CeleryTWError as error:
-                logger.warning("no heartbeat for %d runs: %s", len(self._live), error)
+                if not self._away:
+                    logger.warning("no heartbeat for %d runs until Redis is back: %s", len(self._live), error)
+                self._away = True
             except Exception:  # whatever it is, the other runs and the next beat are not to suffer from it
                 logger.exception("the heartbeat failed and goes on")
 
