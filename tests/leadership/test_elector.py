@@ -262,3 +262,115 @@ def test_a_renewal_drops_news_that_everybody_has_heard(make_elector: Callable[..
     leader.step()
 
     assert [item[b"n"] for _, item in redis_client.xrange(KEYS.news)] == [b"2"]
+
+
+def test_each_step_says_when_the_next_is_due(make_elector: Callable[..., Elector], redis_client: redis.Redis) -> None:
+    leader, other = make_elector("first"), make_elector("second")
+
+    assert leader.step() == LEASE_MS // 3
+    assert leader.step() == LEASE_MS // 3
+    assert other.step() == 250
+    redis_client.delete(KEYS.leader)
+    assert leader.step() == 0, "a term that is over is followed by an attempt at once"
+    redis_client.set(KEYS.schema, SCHEMA + 1)
+    assert other.step() == 5000
+
+
+def test_a_process_that_is_unfit_stands_down_once_and_tries_again_later(make_elector: Callable[..., Elector]) -> None:
+    elector = make_elector("unfit")
+    elector.step()
+
+    elector.ask_to_stand_down("its data is newer")
+
+    assert elector.step() == 5000
+    assert elector.term is None
+    assert elector.election.leader()[0] == {}
+    elector.step()
+    assert elector.leads()
+
+
+def test_each_line_counts_up_and_says_who_leads(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    leader, other = make_elector("first"), make_elector("second")
+    for count in (1, 2, 3):
+        leader.step()
+        other.step()
+        lines = leader.election.members()
+        assert [(lines[name]["counter"], lines[name]["leads"]) for name in ("first", "second")] == [(count, True), (count, False)]
+        clock.advance(LEASE_MS // 3)
+
+
+def test_a_line_is_written_once_per_third_of_a_lease(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    other = make_elector("other")
+    for _ in range(9):
+        other.step()
+        clock.advance(LEASE_MS // 12)
+
+    assert other.election.members()["other"]["counter"] == 3
+
+
+def test_a_stand_by_learns_redis_time_too(make_elector: Callable[..., Elector], redis_client: redis.Redis, clock: ManualClock) -> None:
+    leader, other = make_elector("first"), make_elector("second")
+    leader.step()
+    other.step()
+
+    assert abs(other.redis_time.now_ms() - Timetable(redis_client, KEYS).now_ms()) < 5000
+    assert abs(other.redis_time.now_ms() - clock.wall_ms()) > 5000
+
+
+def test_a_hold_by_an_earlier_leader_is_taken_over_with_the_lead(make_elector: Callable[..., Elector]) -> None:
+    first, second = make_elector("first"), make_elector("second")
+    first.step()
+    assert first.term is not None
+    first.election.hold_clock(first.term.epoch, step_ms=9000)
+    first.resign()
+
+    second.step()
+
+    assert second.dispatch_held
+
+
+def test_a_step_within_the_allowance_holds_nothing(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    elector = make_elector("leader")
+    elector.step()
+    elector.redis_time.observe(elector.redis_time.now_ms() - 4000)
+
+    clock.advance(1000)
+    elector.step()
+
+    assert not elector.dispatch_held
+
+
+def test_a_step_that_the_other_clocks_share_is_let_pass(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    elector = make_elector("leader")
+    elector.step()
+    clock.advance(1000)
+    elector.step()
+    elector.redis_time.observe(elector.redis_time.now_ms() - 3_600_000)
+    clock.advance(1000)
+    elector.step()
+    assert elector.dispatch_held
+
+    for _ in range(4):
+        clock.advance(1000)
+        elector.step()
+
+    assert elector.election.clock_hold() is None
+    assert not elector.dispatch_held
+
+
+def test_a_step_seen_by_a_stand_by_is_the_leaders_to_judge(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    leader, other = make_elector("first"), make_elector("second")
+    leader.step()
+    other.step()
+    other.redis_time.observe(other.redis_time.now_ms() - 3_600_000)
+
+    for _ in range(4 * LEASE_MS // 250):
+        clock.advance(250)
+        leader.step()
+        other.step()
+    leader.resign()
+    other.step()
+
+    assert other.leads()
+    assert other.election.clock_hold() is None
+    assert not other.dispatch_held
