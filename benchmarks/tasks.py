@@ -1,7 +1,8 @@
 """What the guards cost: no-op tasks a second on one prefork worker with two processes, plain and guarded, in one run.
 
 ``python -m benchmarks.tasks [NUMBER]``. Each kind is measured three times, in turn, and the medians are compared: ratios hold where
-absolute figures do not, and neither does on a machine that is busy with something else. Redis has its append-only file on. A queue is filled first, and the time runs from the first task to the last.
+absolute figures do not, and neither does on a machine that is busy with something else. Redis has its append-only file on. A queue is
+filled first, and the time runs from the fiftieth task to the last.
 """
 
 import os
