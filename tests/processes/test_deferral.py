@@ -82,7 +82,7 @@ def server(redis_server: EmbeddedServer) -> Iterator[EmbeddedServer]:
         yield server
 
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+@pytest.fixture(scope="module", params=["redis", pytest.param("rabbitmq", marks=pytest.mark.long)])
 def broker(request: pytest.FixtureRequest, server: EmbeddedServer) -> Iterator[dict[str, Any]]:
     """The settings of a broker; on RabbitMQ the queue is this module's own."""
     if request.param == "redis":

@@ -89,6 +89,7 @@ def test_no_error_of_any_call_of_a_scheduler_costs_a_slot(call: str) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_planted_mistake_is_found(mutant: Mutant) -> None:
     with mutant.planted():
