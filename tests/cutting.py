@@ -21,6 +21,7 @@ class CuttingProxy:
         self._meanwhile: Callable[[], object] = lambda: None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
+        self._open: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         self._start(self._accept)
@@ -29,6 +30,8 @@ class CuttingProxy:
     def __exit__(self, *exception: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        for connection in self._open:
+            _end(connection)
         for thread in self._threads:
             thread.join(5)
 
@@ -57,6 +60,7 @@ class CuttingProxy:
                 return
             server = socket.socket(socket.AF_UNIX)
             server.connect(self.socket_path)
+            self._open += (client, server)
             cut = threading.Event()
             self._start(self._pass_questions, client, server, cut)
             self._start(self._pass_answers, client, server, cut)

@@ -15,8 +15,8 @@ from celery_tw.stores.redis.scripts import Argument, RedisClient, script, transl
 from celery_tw.stores.redis.timetable import Timetable
 
 BLOCK = 100
-ROUNDING_MS = 2
-"""How far apart two spans may be that are the same, when each is the difference of two clock readings in whole ms."""
+TRAVEL_MS = 1000
+"""How long a call may be on its way until it is carried out: more than the client waits for it."""
 
 
 class EntryIds:
@@ -76,7 +76,7 @@ class Deferring:
         try:
             return self._call(task, begun_ago="")
         except StoreUnavailable:
-            return self._call(task, begun_ago=self.clock.boot_ms() - begun_ms + ROUNDING_MS)
+            return self._call(task, begun_ago=self.clock.boot_ms() - begun_ms + TRAVEL_MS)
 
     def _call(self, task: Deferred, *, begun_ago: Argument) -> tuple[int, str]:
         shard = self.keys
