@@ -6,6 +6,7 @@ exits with pytest's status. Hypothesis draws the same examples each time, so a r
 
 import importlib.util
 import os
+import resource
 import signal
 import sys
 import time
@@ -50,6 +51,9 @@ def try_mutant(module: str, path: Path, mutant: Mutant | None, tests: Sequence[s
     """Return what became of *mutant* (None: the module as it stands)."""
     child = os.fork()
     if child == 0:
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (int(timeout_s) + 5,) * 2
+        )  # should this process be ended before it ends a mutant that loops
         _run(module, path, mutant, tests)
     return _await(child, timeout_s)
 
