@@ -51,9 +51,8 @@ def try_mutant(module: str, path: Path, mutant: Mutant | None, tests: Sequence[s
     """Return what became of *mutant* (None: the module as it stands)."""
     child = os.fork()
     if child == 0:
-        resource.setrlimit(
-            resource.RLIMIT_CPU, (int(timeout_s) + 5,) * 2
-        )  # should this process be ended before it ends a mutant that loops
+        # Should this process end before the child does, a mutant that loops ends by itself.
+        resource.setrlimit(resource.RLIMIT_CPU, (int(timeout_s) + 5,) * 2)
         _run(module, path, mutant, tests)
     return _await(child, timeout_s)
 
