@@ -19,7 +19,7 @@ from tests.processes.ledger import Ledger, Line
 from tests.processes.processes import Processes
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 TIMEOUT_S = 40
 QUICK = {
