@@ -50,7 +50,7 @@ def script(name: str) -> Script:
 class translated_errors:  # noqa: N801 - reads as a clause of `with`
     """Turn errors of redis-py into ours; the codes without a class of their own are told by their prefix."""
 
-    BUSY = ("BUSY", "UNKILLABLE")
+    BUSY = ("BUSY", "UNKILLABLE", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")  # the last four: in older versions of redis-py
     NOT_READY = (
         redis.exceptions.ReadOnlyError,
         redis.exceptions.ClusterDownError,  # MASTERDOWN too
