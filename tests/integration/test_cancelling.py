@@ -232,7 +232,8 @@ def test_a_one_time_entry_is_cancelled_by_the_id_of_its_fire(shop: Celery, wheel
 
 
 def test_a_chord_whose_part_is_cancelled_fails_instead_of_waiting_for_ever(shop: Celery, wheel: TimeWheel, add: Any) -> None:
-    result = chord([add.s(1), add.s(2)], shop.tasks["shop.total"].s()).apply_async(countdown=HOUR)
+    parts = [add.s(number).set(countdown=HOUR) for number in (1, 2)]
+    result = chord(parts, shop.tasks["shop.total"].s()).apply_async()
     assert waiting(wheel) == 2
 
     for part in result.parent.results:
