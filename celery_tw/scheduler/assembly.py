@@ -12,12 +12,13 @@ from celery_tw.scheduler.dispatch import Dispatch
 from celery_tw.scheduler.engine import Engine
 from celery_tw.scheduler.entries import Entries
 from celery_tw.scheduler.gauges import Gauges
+from celery_tw.scheduler.holding import Holding
 from celery_tw.scheduler.horizon import Horizon
 from celery_tw.scheduler.one_time import OneTimeTasks
 from celery_tw.scheduler.ports import Installer, Workshop
 from celery_tw.scheduler.recurring import RecurringEntries
 from celery_tw.scheduler.refusals import Refusals
-from celery_tw.scheduler.upcoming import LOOK_AHEAD_MS, Upcoming
+from celery_tw.scheduler.upcoming import Upcoming
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.keys import Keys
@@ -46,14 +47,7 @@ def assemble(
     horizon = Horizon(dispatching, levels=settings.wheel_levels, capacity=settings.wheel_capacity)
     fire_ids = FireIds(namespace)
     refusals = Refusals(dispatching=dispatching, upcoming=upcoming, gauges=gauges)
-
-    def hold(entry_id: int, due_ms: int) -> None:
-        """Keep an entry in hand when it is due soon, in the wheel when later."""
-        if due_ms <= gauges.now_ms + LOOK_AHEAD_MS:
-            upcoming.add(entry_id, due_ms)
-        else:
-            horizon.hear(entry_id, due_ms)
-
+    holding = Holding(horizon=horizon, upcoming=upcoming, gauges=gauges)
     one_time = OneTimeTasks(
         dispatching=dispatching,
         timetable=timetable,
@@ -61,7 +55,7 @@ def assemble(
         workshop=workshop,
         refusals=refusals,
         gauges=gauges,
-        hold=hold,
+        hold=holding.hold,
         on_newer=elector.ask_to_stand_down,
     )
     recurring = RecurringEntries(
@@ -72,7 +66,7 @@ def assemble(
         fire_ids=fire_ids,
         refusals=refusals,
         gauges=gauges,
-        hold=hold,
+        hold=holding.hold,
     )
     entries.on_unreadable, entries.on_unable, entries.on_newer = refusals.quarantine, refusals.unable, elector.ask_to_stand_down
     horizon.on_bad_member = refusals.quarantine_member
@@ -80,6 +74,7 @@ def assemble(
         elector=elector,
         horizon=horizon,
         upcoming=upcoming,
+        holding=holding,
         entries=entries,
         dispatch=Dispatch(
             upcoming=upcoming,

@@ -18,6 +18,7 @@ from celery_tw.scheduler.backlog import Backlogs
 from celery_tw.scheduler.dispatch import BATCH, Dispatch
 from celery_tw.scheduler.entries import Entries
 from celery_tw.scheduler.gauges import Gauges
+from celery_tw.scheduler.holding import Holding
 from celery_tw.scheduler.horizon import Horizon
 from celery_tw.scheduler.ports import Installer
 from celery_tw.scheduler.upcoming import LOOK_AHEAD_MS, Upcoming
@@ -50,6 +51,7 @@ class Engine:
         elector: Elector,
         horizon: Horizon,
         upcoming: Upcoming,
+        holding: Holding,
         entries: Entries,
         dispatch: Dispatch,
         backlogs: Backlogs,
@@ -62,6 +64,7 @@ class Engine:
         self.elector = elector
         self.horizon = horizon
         self.upcoming = upcoming
+        self.holding = holding
         self.entries = entries
         self.dispatch = dispatch
         self.backlogs = backlogs
@@ -151,18 +154,14 @@ class Engine:
             news = self.mailbox.popleft()
             if news.kind == "entries":
                 for entry_id, due_ms in news.entries():
-                    self._hear_of(entry_id, due_ms, now_ms)
+                    self._hear_of(entry_id, due_ms)
             elif news.kind == "backlog":
                 self._poll_boot_ms = 0
 
-    def _hear_of(self, entry_id: int, due_ms: int | None, now_ms: int) -> None:
+    def _hear_of(self, entry_id: int, due_ms: int | None) -> None:
         self.entries.forget(entry_id)
-        if due_ms is None:
-            return
-        if due_ms <= now_ms + LOOK_AHEAD_MS:
-            self.upcoming.add(entry_id, due_ms)
-        else:
-            self.horizon.hear(entry_id, due_ms)
+        if due_ms is not None:
+            self.holding.hold(entry_id, due_ms)
 
     def _take_in_hand(self, now_ms: int) -> bool:
         """Take what is nearly due out of the wheel and prepare it; return whether nothing overdue is left in the wheel."""
