@@ -18,7 +18,7 @@ from celery_tw.core.definition import Definition
 from celery_tw.core.recurrence import Recurrence, count_between, last_between
 from celery_tw.core.upsert import undecided
 from celery_tw.core.zones import zone
-from celery_tw.errors import CeleryTWError, InvalidEntry, MalformedRecord, StaticEntry, StoreUnavailable, UnknownEntry
+from celery_tw.errors import CeleryTWError, InvalidEntry, MalformedRecord, StaticEntry, UnknownEntry
 from celery_tw.integration.drafting import Drafter, checked_name
 from celery_tw.integration.moments import aware_ms, from_ms
 from celery_tw.integration.reading import Reading
@@ -30,6 +30,7 @@ from celery_tw.scheduler.decision import first_due_ms
 from celery_tw.stores.redis.codec import decode_definition, unpack_one_time
 from celery_tw.stores.redis.keys import is_one_time
 from celery_tw.stores.redis.line import Line
+from celery_tw.stores.redis.scripts import asked_twice
 from celery_tw.stores.redis.timetable import CHUNK, Timetable
 from celery_tw.stores.redis.timetable import Stored as StoredEntry
 
@@ -220,7 +221,7 @@ class Book:
         if dry_run or first_ms is None or last_ms is None:
             return found
         number = self.timetable.next_number()
-        ask = partial(
+        ask = partial(  # the number makes a repetition harmless
             self.timetable.open_backlog,
             entry_id,
             number=number,
@@ -230,11 +231,7 @@ class Book:
             left=count,
             rate=rate,
         )
-        try:
-            generation = ask()
-        except StoreUnavailable:  # the answer may have been lost: the number makes a repetition harmless
-            generation = ask()
-        return replace(found, generation=generation)
+        return replace(found, generation=asked_twice(ask))
 
     def ahead_of_time(self) -> list[tuple[str, datetime]]:
         """Return the entries whose mark lies in the future, each with its mark: they will not fire before it."""

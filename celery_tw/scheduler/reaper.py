@@ -12,13 +12,15 @@ run is only set free: the broker, which still has its message, will bring it aga
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from celery_tw.clock import Clock
-from celery_tw.errors import StaleEpoch, StoreUnavailable
+from celery_tw.errors import StaleEpoch
 from celery_tw.events import heartbeat_missed, run_given_up, run_reassigned
 from celery_tw.leadership.elector import Elector
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.runs import Record, Right, Runs
+from celery_tw.stores.redis.scripts import asked_twice
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +122,5 @@ class Reaper:
             self.mourn(record)
 
     def _fail(self, right: Right, record: Record) -> bool:
-        finish = (right, "failed")
-        try:
-            return self.runs.finish(*finish, mid=record.mid, task_id=record.task_id, guards=record.guards)[0]
-        except StoreUnavailable:
-            return self.runs.finish(*finish, mid=record.mid, task_id=record.task_id, guards=record.guards)[0]
+        finish = partial(self.runs.finish, right, "failed", mid=record.mid, task_id=record.task_id, guards=record.guards)
+        return asked_twice(finish)[0]

@@ -8,14 +8,13 @@ Most ids that are revoked do not wait at all. They cost one call; an id that doe
 its caller did not name: the first tells what is listed, the second reads it, the third takes it off.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import uuid4
 
-from celery_tw.errors import StoreUnavailable
 from celery_tw.stores.redis.keys import ANSWER_KEPT_MS, CANCELLED_KEPT_MS, NEWS_KEPT, Keys, is_one_time
-from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
+from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
 
 BATCH = 100
 """Tasks of one call; their records come back whole, up to 256 KiB each, within the client's time-out."""
@@ -65,7 +64,7 @@ class Cancelling:
         keys: list[str | bytes] = [shard.due, shard.held, shard.bad, shard.by_task, shard.cancelled, shard.news, shard.news_seq]
         keys += (shard.answer(uuid4().hex), *map(shard.entry, known))
         args: list[Argument] = [len(task_ids), CANCELLED_KEPT_MS, ANSWER_KEPT_MS, NEWS_KEPT, *task_ids, *known]
-        _, *reply = _twice(lambda: script("cancel").run(self.client, keys, args))
+        _, *reply = asked_twice(lambda: script("cancel").run(self.client, keys, args))
         return _by_task(task_ids, reply[::2]), _by_task(task_ids, reply[1::2])
 
     def read(self, entry_ids: Sequence[int]) -> list[Waiting]:
@@ -108,14 +107,6 @@ class Cancelling:
             return []
         keys: list[str | bytes] = [self.keys.entry(entry_id) for entry_id in entry_ids]
         return [int(member) for member in script("containing").run(self.client, keys, [len(entry_ids), *entry_ids, *texts])]
-
-
-def _twice(ask: Callable[[], T]) -> T:
-    """Return the answer to a question that is safe to repeat: no answer may mean that only the answer was lost."""
-    try:
-        return ask()
-    except StoreUnavailable:
-        return ask()
 
 
 def _batches(ids: list[str], size: int) -> Iterator[list[str]]:

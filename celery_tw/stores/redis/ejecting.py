@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from celery_tw.core.command import Command
-from celery_tw.errors import StoreUnavailable
 from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.keys import NEWS_KEPT, Keys, is_one_time
-from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
+from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
 
 PAGE = 100
 """Records of one read; they come whole, up to 256 KiB each, within the client's time-out."""
@@ -63,8 +62,4 @@ class Ejecting:
         keys: list[str | bytes] = [shard.due, shard.names, shard.by_task, shard.fired, shard.news, shard.news_seq]
         keys += (shard.entry(entry_id), *([push.key] if push else []))
         args: list[Argument] = [entry_id, due_ms, task.mid, task.name, task.task_id, push.payload if push else "", NEWS_KEPT]
-        try:
-            reply = script("eject").run(self.client, keys, args)
-        except StoreUnavailable:
-            reply = script("eject").run(self.client, keys, args)
-        return str(reply, "ascii")
+        return str(asked_twice(lambda: script("eject").run(self.client, keys, args)), "ascii")

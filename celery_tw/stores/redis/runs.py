@@ -24,7 +24,7 @@ from celery_tw.stores.redis.keys import (
     WAIT_KEPT_MS,
     Keys,
 )
-from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
+from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
 
 RESERVATION_MS = 10_000
 PAGE = 500
@@ -280,7 +280,7 @@ class Runs:
             NEWS_KEPT,
             WAIT_KEPT_MS,
         ]
-        reply = _twice(lambda: script("park").run(self.client, keys, args))
+        reply = asked_twice(lambda: script("park").run(self.client, keys, args))
         self.redis_time.observe(int(reply[0]))
         return str(reply[1], "ascii")
 
@@ -427,11 +427,3 @@ _ANSWERS: dict[str, Callable[[list[Any], Sequence[Guard]], Answer]] = {
     ),
     "leaderless": lambda _, __: Answer(verdict="leaderless"),
 }
-
-
-def _twice(ask: Callable[[], Any]) -> Any:
-    """Return the answer to a question that is safe to repeat: no answer may mean that only the answer was lost."""
-    try:
-        return ask()
-    except StoreUnavailable:
-        return ask()

@@ -5,15 +5,18 @@ and is given the text once. NOSCRIPT proves that the script did not run, so the 
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
 from celery_tw.errors import StaleEpoch, StoreRefused, StoreUnavailable
 
 Argument = str | bytes | int
+
+T = TypeVar("T")
 
 RedisClient = Any
 """A `redis.Redis` whose replies are bytes. Its own annotations leave open whether replies are bytes or text, so it goes untyped here."""
@@ -45,6 +48,17 @@ class Script:
 def script(name: str) -> Script:
     """Return the script *name*, read once per process."""
     return Script(name)
+
+
+def asked_twice(ask: Callable[[], T]) -> T:
+    """Return the answer to a question that is safe to repeat: no answer may mean that only the answer was lost.
+
+    Raises `StoreUnavailable` when the second one has no answer either.
+    """
+    try:
+        return ask()
+    except StoreUnavailable:
+        return ask()
 
 
 class translated_errors:  # noqa: N801 - reads as a clause of `with`
