@@ -18,6 +18,7 @@ from celery import signals
 from celery.app.task import Context
 from kombu import compression, serialization
 
+from celery_tw.integration.kept_results import stores_errors
 from celery_tw.stores.redis.envelope import Envelope
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def _tell_backend(app: Any, task: Any, request: Context) -> Exception | None:
     """Set the result of the task to REVOKED and count it in its chord; return what the backend raised, if it did."""
     backend = app.backend if task is None else task.backend
     try:
-        backend.mark_as_revoked(request.id, REASON, request=request, store_result=_stores_errors(app, task, request))
+        backend.mark_as_revoked(request.id, REASON, request=request, store_result=stores_errors(app, task, request))
     except Exception as error:  # each backend has errors of its own
         return error
     return None
@@ -76,12 +77,3 @@ def request_of(app: Any, envelope: Envelope) -> Context:
             **(embed or {}),
         }
     )
-
-
-def _stores_errors(app: Any, task: Any, request: Context) -> bool:
-    """Return whether the result of the task is kept when it fails, by its message, its class or the settings, in this order."""
-    ignored = request.ignore_result
-    if ignored is None:
-        ignored = app.conf.task_ignore_result if task is None else task.ignore_result
-    kept = app.conf.task_store_errors_even_if_ignored if task is None else task.store_errors_even_if_ignored
-    return bool(not ignored or kept)

@@ -32,6 +32,7 @@ from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, S
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
 from celery_tw.integration.identity_headers import MID
+from celery_tw.integration.kept_results import ignores_result, stores_errors
 from celery_tw.integration.received import record_rest
 from celery_tw.runtime.checkpoint import Checkpoint
 from celery_tw.runtime.heartbeat import Heartbeat
@@ -283,8 +284,7 @@ class Runner:
     def revoke(self, task: Any, reason: str) -> None:
         """Make the result of the present request REVOKED, and tell its chord and whoever listens."""
         request = task.request
-        stored = not _ignores_result(task, request) or task.store_errors_even_if_ignored
-        task.backend.mark_as_revoked(request.id, reason, request=request, store_result=stored)
+        task.backend.mark_as_revoked(request.id, reason, request=request, store_result=stores_errors(self.app, task, request))
         signals.task_revoked.send(sender=task, request=request, terminated=False, signum=None, expired=False)
 
     # For long tasks
@@ -362,7 +362,7 @@ def _nothing_follows(task: Any, run: Run) -> bool:
     """Return whether a result interests nobody: then the end of the body is the end of the run."""
     request = task.request
     follows = request.callbacks or request.chain or request.chord or request.group or any(guard.kind == "idem" for guard in run.guards)
-    return bool(_ignores_result(task, request)) and not follows
+    return ignores_result(task.app, task, request) and not follows
 
 
 def _encode(result: Any) -> bytes | None:
@@ -377,9 +377,3 @@ def _verb(state: str | None, retval: Any) -> str:
     if state is None or (state == "REJECTED" and getattr(retval, "requeue", False)):
         return "free"
     return {"FAILURE": "failed", "RETRY": "retried", "REJECTED": "failed"}.get(state, "done")
-
-
-def _ignores_result(task: Any, request: Any) -> bool:
-    """Return whether no result is kept, as its call says or else its task. Newer versions of Celery reckon the same way."""
-    said = vars(request).get("ignore_result")
-    return bool(task.ignore_result if said is None else said)
