@@ -111,12 +111,11 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
         """Send a task by name; see `Celery.send_task`. *tw_defer* is False for a task that is to have Celery's own ETA."""
         if collects(app):
             return original(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
-        due_ms = None
+        task, due_ms = options.get("task_type") or app._tasks.get(name), None
         if (countdown or eta) and tw_defer is not False:
-            task = options.get("task_type") or app._tasks.get(name)
             due_ms = deferral.due_ms(name, countdown=countdown, eta=eta, task=task)
         headers = identified(options.get("headers"), mint(task_id, retries=options.get("retries") or 0))
-        draw_number(options.get("task_type") or app._tasks.get(name), headers[MID], args, kwargs, task_id=task_id, later=due_ms is not None)
+        draw_number(task, headers[MID], args, kwargs, task_id=task_id, later=due_ms is not None)
         if due_ms is not None:
             headers[ETA] = due_ms
         routed = options.get("headers") is None and deferral.routes.possible()
