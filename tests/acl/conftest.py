@@ -12,11 +12,8 @@ import redis
 from celery_tw.embedded import EmbeddedServer, server_version
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.acl import rules
-from celery_tw.stores.redis.dispatching import Dispatching
-from celery_tw.stores.redis.election import Election, Led
-from celery_tw.stores.redis.keys import Keys
-from celery_tw.stores.redis.timetable import Timetable
 from tests.scheduler.conftest import Stand
+from tests.stores.conftest import dispatching, election, epoch, keys, timetable  # noqa: F401 - fixtures
 
 QUEUES = ("celery", "other", "queue", "wrong")
 
@@ -40,30 +37,8 @@ def nothing_is_refused(restricted: redis.Redis, redis_client: redis.Redis) -> It
 
 
 @pytest.fixture
-def keys() -> Keys:
-    return Keys("shop")
-
-
-@pytest.fixture
-def timetable(restricted: redis.Redis, keys: Keys) -> Timetable:
-    return Timetable(restricted, keys)
-
-
-@pytest.fixture
-def election(restricted: redis.Redis, keys: Keys) -> Election:
-    return Election(restricted, keys)
-
-
-@pytest.fixture
-def dispatching(restricted: redis.Redis, keys: Keys) -> Dispatching:
-    return Dispatching(restricted, keys, lease_ms=3000, history_size=3)
-
-
-@pytest.fixture
-def epoch(election: Election) -> int:
-    led = election.acquire("me", lease_ms=60_000)
-    assert isinstance(led, Led)
-    return led.epoch
+def store_client(restricted: redis.Redis) -> redis.Redis:
+    return restricted
 
 
 class RestrictedStand(Stand):

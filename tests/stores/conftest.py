@@ -12,23 +12,29 @@ LEASE_MS = 3000
 
 
 @pytest.fixture
+def store_client(redis_client: redis.Redis) -> redis.Redis:
+    """The client that the stores work with."""
+    return redis_client
+
+
+@pytest.fixture
 def keys() -> Keys:
     return Keys("shop")
 
 
 @pytest.fixture
-def timetable(redis_client: redis.Redis, keys: Keys) -> Timetable:
-    return Timetable(redis_client, keys)
+def timetable(store_client: redis.Redis, keys: Keys) -> Timetable:
+    return Timetable(store_client, keys)
 
 
 @pytest.fixture
-def election(redis_client: redis.Redis, keys: Keys) -> Election:
-    return Election(redis_client, keys)
+def election(store_client: redis.Redis, keys: Keys) -> Election:
+    return Election(store_client, keys)
 
 
 @pytest.fixture
-def dispatching(redis_client: redis.Redis, keys: Keys) -> Dispatching:
-    return Dispatching(redis_client, keys, lease_ms=LEASE_MS, history_size=3)
+def dispatching(store_client: redis.Redis, keys: Keys) -> Dispatching:
+    return Dispatching(store_client, keys, lease_ms=LEASE_MS, history_size=3)
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import redis
 
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.stores.redis.cancelling import BATCH, Cancelling
-from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.keys import CANCELLED_KEPT_MS, Keys
 from celery_tw.stores.redis.news import NewsReader
 from celery_tw.stores.redis.timetable import OneTimeWrite, Timetable
 from tests.cutting import CuttingProxy
+from tests.stores.waiting_tasks import waiting_task
 
 
 @pytest.fixture
@@ -23,17 +23,7 @@ def cancelling(redis_client: redis.Redis, keys: Keys) -> Cancelling:
 
 def put(timetable: Timetable, entry_id: int, task_id: str, *, due_ms: int = 2000, message: bytes = b"{}") -> bytes:
     """Store a task that waits under *task_id*, and return its record."""
-    record = OneTime(
-        mid=f"mid-{entry_id}",
-        name="",
-        stored_ms=1,
-        last_ms=None,
-        fingerprint="f",
-        queue_key="celery",
-        extra={"task": "shop.tick"},
-        message=message,
-        task_id=task_id,
-    ).pack()
+    record = waiting_task(f"mid-{entry_id}", task_id=task_id, stored_ms=1, message=message).pack()
     timetable.put_one_time([OneTimeWrite(name="", entry_id=entry_id, mid=f"mid-{entry_id}", due_ms=due_ms, record=record)])
     listed = timetable.client.hget(timetable.keys.by_task, task_id)
     timetable.client.hset(timetable.keys.by_task, task_id, f"{listed.decode()} {entry_id}" if listed else str(entry_id))

@@ -9,7 +9,7 @@ from celery_tw.clock import SystemClock
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import StoreRefused, StoreUnavailable
 from celery_tw.stores.redis.cancelling import Cancelling
-from celery_tw.stores.redis.codec import OneTime, unpack_one_time
+from celery_tw.stores.redis.codec import unpack_one_time
 from celery_tw.stores.redis.deferring import BLOCK, Deferred, Deferring, EntryIds
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.election import Election
@@ -17,6 +17,7 @@ from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.news import NewsReader
 from celery_tw.stores.redis.timetable import Timetable
 from tests.cutting import CuttingProxy
+from tests.stores.waiting_tasks import waiting_task
 from tests.waiting import wait_until
 
 GRACE_MS = 60_000
@@ -40,17 +41,7 @@ def proxy(redis_server: EmbeddedServer) -> Iterator[CuttingProxy]:
 
 
 def deferred(entry_id: int = 3, *, mid: str = "m1", task_id: str = "t1", due_ms: int = 2000, message: bytes = b"{}") -> Deferred:
-    record = OneTime(
-        mid=mid,
-        name="",
-        stored_ms=0,
-        last_ms=None,
-        fingerprint="f",
-        queue_key="celery",
-        extra={"task": "shop.tick"},
-        message=message,
-        task_id=task_id,
-    )
+    record = waiting_task(mid, task_id=task_id, message=message)
     return Deferred(entry_id=entry_id, mid=mid, task_id=task_id, due_ms=due_ms, rest=record.pack_rest())
 
 

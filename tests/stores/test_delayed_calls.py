@@ -3,20 +3,18 @@
 import redis
 
 from celery_tw.clock import SystemClock
-from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.deferring import Deferred, Deferring
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.timetable import Timetable
+from tests.stores.waiting_tasks import waiting_task
 
 
 def test_a_deferred_task_that_was_fired_is_not_stored_by_the_first_call_that_arrives_late(
     redis_client: redis.Redis, keys: Keys, timetable: Timetable, dispatching: Dispatching, epoch: int
 ) -> None:
     now_ms = timetable.now_ms()
-    record = OneTime(
-        mid="m1", name="", stored_ms=0, last_ms=None, fingerprint="f", queue_key="queue", extra={}, message=b"hello", task_id="t1"
-    )
+    record = waiting_task("m1", task_id="t1", queue="queue", message=b"hello")
     task = Deferred(entry_id=1, mid="m1", task_id="t1", due_ms=now_ms - 1, rest=record.pack_rest())
     deferring = Deferring(redis_client, keys, grace_ms=None, clock=SystemClock())
     assert deferring._call(task, begun_ago=500)[1] == "put"
