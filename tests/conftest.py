@@ -13,13 +13,14 @@ from celery_tw.errors import ServerUnavailable
 from celery_tw.testing.rabbit_server import RabbitServer
 from tests.closing import close
 from tests.requirements import require, why_no_rabbitmq
+from tests.running import running_server
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[EmbeddedServer]:
     """The server of this test run, with the append-only file on; a test that breaks a server starts its own."""
     require("redis", missing=_why_no_server())
-    with EmbeddedServer.start() as server:
+    with running_server() as server:
         yield server
 
 

@@ -22,6 +22,7 @@ from tests.processes.container import ServerContainer
 from tests.processes.nodes import Worker
 from tests.processes.processes import Processes
 from tests.processes.stage import Stage
+from tests.running import running_server
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,7 +38,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
 @pytest.fixture
 def server(redis_server: EmbeddedServer) -> Iterator[EmbeddedServer]:
     """A server of this test's own. (*redis_server* settles whether there can be one.)"""
-    with EmbeddedServer.start() as server:
+    with running_server() as server:
         yield server
 
 

@@ -20,6 +20,7 @@ from celery_tw.embedded import EmbeddedServer
 from tests.closing import close
 from tests.processes.ledger import Ledger, Line
 from tests.processes.processes import Processes
+from tests.running import running_server
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -78,7 +79,7 @@ class Deployment:
 
 @pytest.fixture(scope="module")
 def server(redis_server: EmbeddedServer) -> Iterator[EmbeddedServer]:
-    with EmbeddedServer.start() as server:
+    with running_server() as server:
         yield server
 
 

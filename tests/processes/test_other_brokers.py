@@ -16,6 +16,7 @@ from tests.processes.ledger import Ledger
 from tests.processes.processes import Processes
 from tests.processes.slots import check
 from tests.processes.stage import now_ms, schedule_of, spread
+from tests.running import running_server
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -25,7 +26,7 @@ RUN_S = 60
 
 @pytest.fixture
 def other_server(redis_server: EmbeddedServer) -> Iterator[EmbeddedServer]:
-    with EmbeddedServer.start() as server:
+    with running_server() as server:
         yield server
 
 
