@@ -26,10 +26,10 @@ from celery_tw.errors import (
     TaskYielded,
     UnknownEntry,
 )
-from celery_tw.integration.long_task import LongTask
-from celery_tw.integration.schedules import cron, every, once, rrule
-from celery_tw.integration.slots import slot
-from celery_tw.integration.task import Task
+from celery_tw.integration.runs.long_task import LongTask
+from celery_tw.integration.runs.slots import slot
+from celery_tw.integration.runs.task import Task
+from celery_tw.integration.schedules.written import cron, every, once, rrule
 from celery_tw.integration.timewheel import TimeWheel
 
 __version__ = "0.1.0"

@@ -14,8 +14,8 @@ from celery_tw.cli.session import wheel_of
 from celery_tw.cli.timing import schedule_given, timing_options
 from celery_tw.cli.words import moment, schedule_words
 from celery_tw.core.misfire import POLICIES
+from celery_tw.integration.entries.views import Entry
 from celery_tw.integration.timewheel import TimeWheel
-from celery_tw.integration.views import Entry
 
 
 class JSONValue(click.ParamType):

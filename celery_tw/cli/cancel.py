@@ -7,7 +7,7 @@ import click
 from celery_tw.cli.output import json_option, printable, write_json, yes_option
 from celery_tw.cli.session import wheel_of
 from celery_tw.cli.words import moment
-from celery_tw.integration.cancelling import Cancellation, WaitingTask
+from celery_tw.integration.cancellation.cancelling import Cancellation, WaitingTask
 from celery_tw.integration.timewheel import TimeWheel
 
 

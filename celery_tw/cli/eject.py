@@ -4,7 +4,7 @@ import click
 
 from celery_tw.cli.output import json_option, write_json, yes_option
 from celery_tw.cli.session import wheel_of
-from celery_tw.integration.eject import Ejected
+from celery_tw.integration.deferring.eject import Ejected
 
 
 @click.command()

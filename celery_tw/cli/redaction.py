@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from celery_tw.integration.views import Entry
+from celery_tw.integration.entries.views import Entry
 
 HIDDEN = "********"
 

@@ -15,9 +15,9 @@ from celery_tw.cli.timing import KINDS, schedule_given, timing_options
 from celery_tw.cli.words import duration, misfire_words, moment, schedule_words, until
 from celery_tw.clock import SystemClock
 from celery_tw.errors import StaticEntry
+from celery_tw.integration.entries.views import Entry, Slot
 from celery_tw.integration.moments import from_ms
 from celery_tw.integration.timewheel import TimeWheel
-from celery_tw.integration.views import Entry, Slot
 
 ENTRY_COLUMNS = ("name", "task", "schedule", "next run", "", "last run", "runs", "state")
 SLOT_COLUMNS = ("slot", "status", "late by", "fired at", "task id", "detail")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from celery_tw.cli.moments import Moment, in_zone
-from celery_tw.integration.schedules import cron, every, once, rrule
+from celery_tw.integration.schedules.written import cron, every, once, rrule
 
 KINDS = ("cron", "every", "at", "rrule")
 

@@ -23,7 +23,7 @@ from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
 from celery_tw.integration.failover import FailoverPool
-from celery_tw.integration.silent_channel import silent_channel
+from celery_tw.integration.messages.silent_channel import silent_channel
 from celery_tw.stores.redis.envelope import NEUTRAL
 
 CLIENT_NAME = "celery-tw"

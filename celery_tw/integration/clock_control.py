@@ -8,7 +8,7 @@ time and they will not fire until then; ``repair`` sets those marks to now.
 from collections.abc import Mapping
 from datetime import datetime
 
-from celery_tw.integration.book import Book
+from celery_tw.integration.entries.book import Book
 from celery_tw.stores.redis.election import Election
 
 

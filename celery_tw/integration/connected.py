@@ -11,15 +11,15 @@ import redis
 from celery_tw.clock import RedisTime, SystemClock
 from celery_tw.core.identity import FireIds
 from celery_tw.integration import broker
-from celery_tw.integration.book import Book
-from celery_tw.integration.cancelling import Canceller
-from celery_tw.integration.drafting import Drafter
-from celery_tw.integration.eject import Ejector
-from celery_tw.integration.reading import Reading
-from celery_tw.integration.rendering import Renderer
-from celery_tw.integration.runner import runs_on
-from celery_tw.integration.static_entries import Static, read_settings
-from celery_tw.integration.storing import Storing
+from celery_tw.integration.cancellation.cancelling import Canceller
+from celery_tw.integration.deferring.eject import Ejector
+from celery_tw.integration.entries.book import Book
+from celery_tw.integration.entries.drafting import Drafter
+from celery_tw.integration.entries.reading import Reading
+from celery_tw.integration.entries.static_entries import Static, read_settings
+from celery_tw.integration.entries.storing import Storing
+from celery_tw.integration.messages.rendering import Renderer
+from celery_tw.integration.runs.runner import runs_on
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.claims import Claims

@@ -15,12 +15,12 @@ from celery_tw.core.term import Term
 from celery_tw.errors import CeleryTWError
 from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.connected import Connected
-from celery_tw.integration.mourning import mourn
+from celery_tw.integration.entries.static_entries import Installer
 from celery_tw.integration.publishing.choice import publisher_for
-from celery_tw.integration.received import record_rest
-from celery_tw.integration.runner import runs_on
+from celery_tw.integration.runs.mourning import mourn
+from celery_tw.integration.runs.received import record_rest
+from celery_tw.integration.runs.runner import runs_on
 from celery_tw.integration.safeguards import check_eviction, check_namespace
-from celery_tw.integration.static_entries import Installer
 from celery_tw.integration.workshop import CeleryWorkshop
 from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.assembly import assemble

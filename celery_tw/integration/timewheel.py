@@ -8,21 +8,21 @@ from typing import Any, Self
 from celery.canvas import Signature
 from celery.result import AsyncResult
 
-from celery_tw.integration import remote_control, revoking
-from celery_tw.integration.book import Book
-from celery_tw.integration.cancelling import Cancellation, Canceller
+from celery_tw.integration.cancellation import remote_control, revoking
+from celery_tw.integration.cancellation.cancelling import Cancellation, Canceller
 from celery_tw.integration.clock_control import ClockControl
 from celery_tw.integration.connected import Connected
-from celery_tw.integration.deferral import Deferral
-from celery_tw.integration.eject import Ejected, Ejector
-from celery_tw.integration.guarding import GuardsNeedBase
+from celery_tw.integration.deferring.deferral import Deferral
+from celery_tw.integration.deferring.eject import Ejected, Ejector
+from celery_tw.integration.entries.book import Book
+from celery_tw.integration.entries.views import Backfill, Entry, Page, Slot, Stored
 from celery_tw.integration.hidden_settings import hide_our_urls
 from celery_tw.integration.publishing.choice import fire_path
-from celery_tw.integration.run_views import RunList
+from celery_tw.integration.runs.guarding import GuardsNeedBase
+from celery_tw.integration.runs.run_views import RunList
 from celery_tw.integration.safeguards import check_namespace
 from celery_tw.integration.spawned_children import install_in_children
 from celery_tw.integration.status import Status, read_status
-from celery_tw.integration.views import Backfill, Entry, Page, Slot, Stored
 
 
 class TimeWheel:

@@ -8,10 +8,10 @@ from celery_tw.core.bounds import Bounded
 from celery_tw.core.definition import Definition
 from celery_tw.errors import InvalidEntry
 from celery_tw.integration.broker import fingerprint
-from celery_tw.integration.rendering import Renderer
-from celery_tw.integration.rerendering import render_for
-from celery_tw.integration.schedules import recurrence_of
-from celery_tw.integration.static_entries import Static, required_static
+from celery_tw.integration.entries.static_entries import Static, required_static
+from celery_tw.integration.messages.rendering import Renderer
+from celery_tw.integration.messages.rerendering import render_for
+from celery_tw.integration.schedules.written import recurrence_of
 from celery_tw.scheduler.ports import Prepared
 
 ALL = AllowedTasks()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from celery_tw.cli.output import plain, write_facts, write_json, write_table
-from celery_tw.integration.views import Backfill
+from celery_tw.integration.entries.views import Backfill
 
 
 def test_views_become_plain_json(capsys):

@@ -13,7 +13,7 @@ from celery_tw import TimeWheel, every, once
 from celery_tw.core.allowed import AllowedTasks
 from celery_tw.core.definition import Definition
 from celery_tw.errors import ImproperlyConfigured, InvalidEntry
-from celery_tw.integration.rendering import Renderer
+from celery_tw.integration.messages.rendering import Renderer
 from celery_tw.integration.workshop import CeleryWorkshop
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.codec import OneTime

@@ -15,8 +15,8 @@ from celery.exceptions import TaskRevokedError
 from kombu import serialization
 
 from celery_tw import TimeWheel, once
-from celery_tw.integration import cancelling
-from celery_tw.integration.cancelling import WaitingTask
+from celery_tw.integration.cancellation import cancelling
+from celery_tw.integration.cancellation.cancelling import WaitingTask
 from celery_tw.stores.redis.keys import Keys
 
 HOUR = 3600

@@ -1,6 +1,6 @@
 """The circuit breaker, with time as a number."""
 
-from celery_tw.integration.circuit_breaker import CircuitBreaker
+from celery_tw.integration.deferring.circuit_breaker import CircuitBreaker
 
 
 def test_a_failure_turns_everyone_away_for_five_seconds_and_then_lets_one_probe() -> None:

@@ -15,7 +15,7 @@ from kombu.transport.redis import Channel
 from celery_tw.core.command import Command
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import StoreUnavailable
-from celery_tw.integration.collecting import collect
+from celery_tw.integration.messages.collecting import collect
 
 MakeApp = Callable[..., Celery]
 

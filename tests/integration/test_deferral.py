@@ -26,9 +26,9 @@ from celery_tw.core.command import Fire
 from celery_tw.core.definition import Definition
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import InvalidSchedule
-from celery_tw.integration.celery_rendering import CeleryRendering
-from celery_tw.integration.deferred_tasks import LARGEST_MESSAGE, TIMEOUT_S
-from celery_tw.integration.rendering import Renderer
+from celery_tw.integration.deferring.deferred_tasks import LARGEST_MESSAGE, TIMEOUT_S
+from celery_tw.integration.messages.celery_rendering import CeleryRendering
+from celery_tw.integration.messages.rendering import Renderer
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.election import Election, Led

@@ -7,7 +7,7 @@ import pytest
 from celery import Celery
 
 from celery_tw.errors import InvalidSchedule
-from celery_tw.integration.due_times import due_time_ms
+from celery_tw.integration.deferring.due_times import due_time_ms
 from celery_tw.integration.moments import to_ms
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

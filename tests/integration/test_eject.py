@@ -13,7 +13,7 @@ from kombu import Exchange, Queue
 from celery_tw import TimeWheel, every, once
 from celery_tw.core.command import Command
 from celery_tw.embedded import EmbeddedServer
-from celery_tw.integration.eject import Ejected
+from celery_tw.integration.deferring.eject import Ejected
 from celery_tw.stores.redis.codec import unpack_one_time
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.keys import Keys

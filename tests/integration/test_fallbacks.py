@@ -2,7 +2,7 @@
 
 import pytest
 
-from celery_tw.integration.fallbacks import Fallbacks
+from celery_tw.integration.deferring.fallbacks import Fallbacks
 
 
 def test_each_is_counted_and_each_reason_warned_of_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

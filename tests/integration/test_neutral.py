@@ -14,10 +14,10 @@ from celery_tw.core.command import Command, Fire
 from celery_tw.core.definition import Definition
 from celery_tw.errors import MalformedRecord
 from celery_tw.integration.broker import fingerprint
-from celery_tw.integration.collecting import collect
-from celery_tw.integration.neutral import publish_arguments
-from celery_tw.integration.rendering import Renderer
-from celery_tw.integration.rerendering import render_for
+from celery_tw.integration.messages.collecting import collect
+from celery_tw.integration.messages.neutral import publish_arguments
+from celery_tw.integration.messages.rendering import Renderer
+from celery_tw.integration.messages.rerendering import render_for
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.envelope import NEUTRAL, Envelope, read_envelope, write_envelope
 

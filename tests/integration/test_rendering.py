@@ -23,11 +23,11 @@ from kombu.utils import json as kombu_json
 from celery_tw.core.command import Command, Fire
 from celery_tw.core.definition import Definition
 from celery_tw.errors import RenderFailed
-from celery_tw.integration.argument_repr import argument_repr
-from celery_tw.integration.celery_rendering import CeleryRendering
-from celery_tw.integration.rendering import Renderer
-from celery_tw.integration.static_entries import Static
-from celery_tw.integration.templates import TemplateRendering
+from celery_tw.integration.entries.static_entries import Static
+from celery_tw.integration.messages.argument_repr import argument_repr
+from celery_tw.integration.messages.celery_rendering import CeleryRendering
+from celery_tw.integration.messages.rendering import Renderer
+from celery_tw.integration.messages.templates import TemplateRendering
 from tests.stock_worker import stock_worker
 from tests.waiting import wait_until
 

@@ -13,7 +13,7 @@ from celery.schedules import BaseSchedule, crontab, schedule
 from celery_tw.core.recurrence import slots_between
 from celery_tw.errors import InvalidSchedule
 from celery_tw.integration.moments import from_ms, to_ms
-from celery_tw.integration.schedules import cron, every, keeps_anchor, once, recurrence_of, rrule, spec_of
+from celery_tw.integration.schedules.written import cron, every, keeps_anchor, once, recurrence_of, rrule, spec_of
 
 NOW_MS = to_ms(datetime(2026, 5, 1, 12, 0, 10, tzinfo=UTC))
 

@@ -10,7 +10,7 @@ from celery.beat import BeatLazyFunc
 
 from celery_tw import TimeWheel, every
 from celery_tw.integration.connected import Connected
-from celery_tw.integration.static_entries import Installer, read_settings, stored_name
+from celery_tw.integration.entries.static_entries import Installer, read_settings, stored_name
 from celery_tw.stores.redis.keys import Keys
 
 KEYS = Keys("shop")

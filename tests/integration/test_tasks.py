@@ -15,8 +15,8 @@ import celery_tw.runtime.ordering
 import celery_tw.stores.redis.runs
 from celery_tw import LeaderMissing, LockBusy, TimeWheel
 from celery_tw.errors import ImproperlyConfigured, InvalidCheckpoint
-from celery_tw.integration.guarding import GuardsNeedBase, refuse_guards_without_base
-from celery_tw.integration.runner import mid_of, runner_of
+from celery_tw.integration.runs.guarding import GuardsNeedBase, refuse_guards_without_base
+from celery_tw.integration.runs.runner import mid_of, runner_of
 from celery_tw.stores.redis.keys import Keys
 from tests.stock_worker import stock_worker
 from tests.waiting import wait_until

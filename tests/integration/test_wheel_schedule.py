@@ -10,8 +10,8 @@ import pytest
 from celery import Celery
 from celery.beat import PersistentScheduler, Scheduler
 
-from celery_tw.integration.schedules import cron, every, once, rrule
-from celery_tw.integration.wheel_schedule import WheelSchedule
+from celery_tw.integration.schedules.wheel_schedule import WheelSchedule
+from celery_tw.integration.schedules.written import cron, every, once, rrule
 
 NOON = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ from pytest_celery import CeleryWorkerCluster
 
 from celery_tw import TimeWheel
 from celery_tw.embedded import EmbeddedServer
-from celery_tw.integration import cancelling
+from celery_tw.integration.cancellation import cancelling
 from tests.closing import close
 from tests.processes.nodes import Worker
 from tests.processes.processes import Processes

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from celery_tw.errors import StoreRefused, StoreUnavailable
-from celery_tw.integration import storing
+from celery_tw.integration.entries import storing
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.election import Election
 from tests.sim.faults import ANY_SCHEDULER, CallFault, Crash, Fault, FlushScripts, Outage, Reset, ServerClock, Stall, Stop, TrimNews

@@ -12,12 +12,12 @@ from celery import Celery
 from celery_tw.core.identity import FireIds
 from celery_tw.core.misfire import Misfire
 from celery_tw.errors import CeleryTWError
-from celery_tw.integration.book import Book
-from celery_tw.integration.drafting import Drafter
+from celery_tw.integration.entries.book import Book
+from celery_tw.integration.entries.drafting import Drafter
+from celery_tw.integration.entries.reading import Reading
+from celery_tw.integration.entries.storing import Storing
 from celery_tw.integration.moments import from_ms
-from celery_tw.integration.reading import Reading
-from celery_tw.integration.schedules import every, once
-from celery_tw.integration.storing import Storing
+from celery_tw.integration.schedules.written import every, once
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.codec import OneTime

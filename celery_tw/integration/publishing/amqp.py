@@ -26,7 +26,7 @@ from kombu.transport.pyamqp import Transport
 
 from celery_tw.errors import BrokerUnavailable
 from celery_tw.failpoints import failpoint
-from celery_tw.integration.neutral import current_properties
+from celery_tw.integration.messages.neutral import current_properties
 from celery_tw.integration.publishing.cork import Cork
 from celery_tw.integration.publishing.declarations import Declarations
 from celery_tw.scheduler.ports import Outcome

@@ -13,7 +13,7 @@ from kombu.connection import Connection
 
 from celery_tw.errors import BrokerUnavailable
 from celery_tw.integration.broker import has_redis_broker
-from celery_tw.integration.neutral import publish_arguments
+from celery_tw.integration.messages.neutral import publish_arguments
 from celery_tw.integration.publishing.declarations import Declarations
 from celery_tw.scheduler.ports import Outcome
 from celery_tw.stores.redis.envelope import Envelope

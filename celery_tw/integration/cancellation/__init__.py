@@ -1,0 +1,1 @@
+"""What is revoked or cancelled does not run, wherever it waits."""

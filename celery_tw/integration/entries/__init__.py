@@ -1,0 +1,1 @@
+"""Schedules and one-time tasks of the timetable, as people and programs write and read them."""

@@ -1,0 +1,1 @@
+"""What a fire puts into a queue, and how it is made."""

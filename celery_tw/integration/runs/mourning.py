@@ -1,0 +1,36 @@
+"""Mourning: the leader makes known that a long task was lost too often and fails, because no worker is left to say so.
+
+The result becomes FAILURE with a `WorkerLostError`, its errbacks are called and its chord is told, as a worker would have done.
+"""
+
+import logging
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from celery import signals
+
+from celery_tw.errors import MalformedRecord
+from celery_tw.integration.cancellation.announcing import request_of
+from celery_tw.stores.redis.envelope import read_envelope
+from celery_tw.stores.redis.runs import Record
+
+logger = logging.getLogger(__name__)
+
+
+def mourn(app: Any, record: Record) -> None:
+    """Set the result of the task whose run *record* was to FAILURE; what goes wrong is logged, for the run has ended."""
+    error = WorkerLostError(f"its processes were lost {record.losses + 1} times without a new checkpoint")
+    task = app.tasks.get(record.task)
+    backend = app.backend if task is None else task.backend
+    try:
+        request = request_of(app, read_envelope(record.envelope or b""))
+        backend.mark_as_failure(record.task_id, error, request=request)
+    except MalformedRecord as malformed:
+        logger.error("%s[%s] failed, and nobody can be told: %s", record.task, record.task_id, malformed)
+        return
+    except Exception:  # each backend, and each serializer, has errors of its own
+        logger.exception("%s[%s] failed, and its result could not be set", record.task, record.task_id)
+        return
+    if task is not None:
+        facts = {"task_id": record.task_id, "exception": error, "args": request.args, "kwargs": request.kwargs}
+        signals.task_failure.send(sender=task, traceback=None, einfo=None, **facts)

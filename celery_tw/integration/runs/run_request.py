@@ -1,0 +1,129 @@
+"""Run request: what the worker's main process does for a task with one of our bases.
+
+It has the message, which the process that runs the task has not. So it keeps a long task's message and acknowledges it early; parks what
+its child could not start; and when the child is gone, lets the run go on at once, long before its lease would run out.
+"""
+
+import logging
+import socket
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from celery import signals
+from celery.worker import state as worker_state
+from celery.worker.request import Request
+
+from celery_tw import events
+from celery_tw.errors import CeleryTWError, StoreUnavailable
+from celery_tw.integration.runs.received import envelope_of, record_rest
+from celery_tw.integration.runs.runner import Postponed, guards_of, mid_of, runner_of
+from celery_tw.stores.redis.runs import Guard, Right
+
+logger = logging.getLogger(__name__)
+
+
+YIELD_DELAY_MS = 500
+"""A run that yields waits so long, or the very worker that shuts down might take it once more."""
+
+
+class RunRequest(Request):
+    """A request whose run is on record in Redis."""
+
+    @property
+    def mid(self) -> str:
+        return mid_of(self._context)
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Keep the message of a long task, then let the broker forget it."""
+        if self.task.long:
+            try:
+                if runner_of(self.app).runs.accept(self.mid, envelope_of(self)) != "leaderless":
+                    self.acknowledge()
+            except CeleryTWError as error:
+                logger.warning("%s[%s] is acknowledged only at its end: %s", self.name, self.id, error)
+        super().on_accepted(pid, time_accepted)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Park what could not start; let go on what has lost its process."""
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, Postponed):
+            self._park(error)
+        elif self._is_lost(error) and not self._goes_on():
+            return self._give_up(exc_info)
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """End the run of a task that met its hard time limit."""
+        super().on_timeout(soft, timeout)
+        if not soft and not worker_state.should_terminate:
+            end_run(self.task, self._context, "failed")
+
+    def _park(self, postponed: Postponed) -> None:
+        runner, envelope = runner_of(self.app), envelope_of(self)
+        try:
+            if postponed.token:
+                runner.reassign(Right.of_token(postponed.token), "yielded", self.mid, self.id, envelope, delay_ms=YIELD_DELAY_MS)
+                return
+            guard = Guard(*postponed.guard) if postponed.guard else None
+            rest = record_rest(envelope)
+            runner.runs.park(runner.ids, mid=self.mid, task_id=self.id, rest=rest, delay_ms=postponed.delay_ms, guard=guard)
+        except StoreUnavailable as error:
+            logger.error("%s[%s] could not be parked and goes back to the queue: %s", self.name, self.id, error)
+            self.reject(requeue=True)
+
+    def _is_lost(self, error: BaseException) -> bool:
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            return not (self._already_cancelled or self._already_revoked)
+        return isinstance(error, WorkerLostError)
+
+    def _goes_on(self) -> bool:
+        """Let another process run the task; return False when it has been lost too often."""
+        runner = runner_of(self.app)
+        right = Right.of_owner(f"{socket.gethostname()}:{self.worker_pid}:")
+        try:
+            if not (self.task.long and self.acknowledged):
+                guards = guards_of(self.task, self.args, self.kwargs)
+                _, losses = runner.runs.finish(right, "lost", mid=self.mid, task_id=self.id, guards=guards)
+                return losses <= runner.settings.max_reassignments
+            envelope = envelope_of(self)
+            verdict, losses = runner.reassign(right, "lost", self.mid, self.id, envelope)
+            if verdict == "refused":
+                verdict, losses = runner.reassign(Right.of_owner(""), "lost", self.mid, self.id, envelope) if self._unstarted() else ("", 0)
+            if verdict == "put":
+                logger.warning("%s[%s] lost its process (loss %d) and goes on elsewhere", self.name, self.id, losses)
+                events.run_reassigned.send(sender=self, mid=self.mid, task=self.name, task_id=self.id, losses=losses, reason="worker lost")
+            return verdict != "enough"
+        except StoreUnavailable as error:
+            logger.warning("%s[%s] lost its process and is left to its lease: %s", self.name, self.id, error)
+            return True
+
+    def _unstarted(self) -> bool:
+        return any(record.state == "accepted" for record in runner_of(self.app).runs.read([self.mid]))
+
+    def _give_up(self, exc_info: Any) -> None:
+        """Fail a task that has lost its process too often."""
+        worker_state.task_ready(self)
+        end_run(self.task, self._context, "failed")
+        error = exc_info.exception if isinstance(exc_info.exception, Exception) else WorkerLostError("its process exited too often")
+        error = getattr(error, "exc", error)
+        self.task.backend.mark_as_failure(self.id, error, request=self._context, store_result=self.store_errors)
+        signals.task_failure.send(
+            sender=self.task,
+            task_id=self.id,
+            exception=error,
+            args=self.args,
+            kwargs=self.kwargs,
+            traceback=exc_info.traceback,
+            einfo=exc_info,
+        )
+        self.acknowledge()
+        logger.error("%s[%s] has lost its process too often and fails: %r", self.name, self.id, error)
+
+
+def end_run(task: Any, request: Any, verb: str) -> None:
+    """End a run that can have no runner any more, or that never had one."""
+    mid, guards = mid_of(request), guards_of(task, request.args, request.kwargs)
+    try:
+        runner_of(task.app).runs.finish(Right.of_any(), verb, mid=mid, task_id=request.id, guards=guards)
+    except CeleryTWError as error:
+        logger.warning("%s[%s] ended as %s, which was not put on record: %s", task.name, request.id, verb, error)

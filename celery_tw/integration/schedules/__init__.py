@@ -1,0 +1,1 @@
+"""When: what users and Celery call a schedule, as specs."""
