@@ -54,6 +54,11 @@ class RedisTime:
         self._sample = Sample(redis_ms, boot_ms)
         return 0 if last is None else redis_ms - last.redis_ms - (boot_ms - last.boot_ms)
 
+    @property
+    def known(self) -> bool:
+        """Whether there has been a sample."""
+        return self._sample is not None
+
     def now_ms(self) -> int:
         """Return Redis time in UTC ms; the wall clock stands in until the first sample."""
         if self._sample is None:

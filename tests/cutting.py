@@ -11,11 +11,16 @@ from redis.retry import Retry
 
 
 class CuttingProxy:
-    """Passes bytes on between clients and the server at *socket_path*; *cuts* counts the answers it has lost, each with its connection."""
+    """Passes bytes on between clients and the server at *socket_path*; *cuts* counts the answers it has lost, each with its connection.
+
+    While it is *silent* no answer comes through, and *unanswered* counts what was asked.
+    """
 
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
         self.cuts = 0
+        self.silent = False
+        self.unanswered = 0
         self._word = b""
         self._left = 0
         self._meanwhile: Callable[[], object] = lambda: None
@@ -69,12 +74,14 @@ class CuttingProxy:
         while asked := _received(client):
             if self._is_to_be_cut(asked):
                 cut.set()
+            self.unanswered += self.silent
             server.sendall(asked)
         _end(server)
 
     def _pass_answers(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
         while (answer := _received(server)) and not cut.is_set():
-            client.sendall(answer)
+            if not self.silent:
+                client.sendall(answer)
         if cut.is_set():
             self._meanwhile()
             self.cuts += 1

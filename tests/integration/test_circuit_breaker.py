@@ -43,3 +43,13 @@ def test_a_probe_that_never_reports_is_followed_by_another() -> None:
     assert breaker.allows(5000)
     assert not breaker.allows(9999)
     assert breaker.allows(10_000)
+
+
+def test_a_question_whether_it_would_allow_takes_no_probe() -> None:
+    breaker = CircuitBreaker()
+    assert breaker.would_allow(0)
+    breaker.fail(0)
+
+    assert [breaker.would_allow(now_ms) for now_ms in (4999, 5000, 5000)] == [False, True, True]
+    assert breaker.allows(5000)
+    assert not breaker.would_allow(5001)

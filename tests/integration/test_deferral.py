@@ -3,10 +3,7 @@
 import base64
 import json
 import logging
-import os
 import pickle
-import signal
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,17 +19,19 @@ from kombu import Exchange, Queue
 from kombu.exceptions import EncodeError, OperationalError
 
 from celery_tw import TimeWheel, slot
+from celery_tw.clock import RedisTime, SystemClock
 from celery_tw.core.command import Fire
 from celery_tw.core.definition import Definition
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import InvalidSchedule
-from celery_tw.integration.deferring.deferred_tasks import LARGEST_MESSAGE, TIMEOUT_S
+from celery_tw.integration.deferring.deferred_tasks import LARGEST_MESSAGE, TIMEOUT_S, TRY_S
 from celery_tw.integration.messages.celery_rendering import CeleryRendering
 from celery_tw.integration.messages.rendering import Renderer
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.timetable import Timetable
 from tests.closing import close
 from tests.cutting import CuttingProxy
 
@@ -120,6 +119,25 @@ def test_a_task_with_a_countdown_is_stored_and_not_sent(app: Celery, redis_clien
 
 def _now_ms() -> int:
     return round(datetime.now(UTC).timestamp() * 1000)
+
+
+class WrongClock(SystemClock):
+    """A machine whose wall clock is an hour fast."""
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + 3_600_000
+
+
+def test_the_first_countdown_of_a_process_counts_by_the_time_of_redis(app: Celery, redis_client: redis.Redis) -> None:
+    tasks = TimeWheel(app).deferral.tasks("add")
+    assert tasks is not None
+    tasks.redis_time = RedisTime(WrongClock())
+    before_ms = Timetable(redis_client, KEYS).now_ms()
+
+    app.tasks["add"].apply_async(countdown=60)
+
+    ((_, due_ms),) = redis_client.zrange(KEYS.due, 0, -1, withscores=True)
+    assert before_ms + 60_000 <= due_ms < before_ms + 600_000
 
 
 def test_every_way_of_sending_is_taken_over(app: Celery, redis_client: redis.Redis) -> None:
@@ -415,6 +433,20 @@ def test_a_task_may_opt_out_for_good(app: Celery, redis_client: redis.Redis) -> 
     assert (len(queued(redis_client)), waiting(redis_client)) == (2, [])
 
 
+def test_the_word_that_keeps_a_step_of_a_chain_with_celery_reaches_no_message(app: Celery, redis_client: redis.Redis) -> None:
+    step = app.tasks["add"].s(1).set(tw_defer=False, countdown=60)
+    chain(step, step.clone(), app=app).apply_async()
+
+    (first,) = queued(redis_client)
+    _, _, embedded = json.loads(base64.b64decode(first["body"]))
+    app.signature(embedded["chain"][-1]).apply_async((1,))
+
+    for message in queued(redis_client):
+        assert "tw_defer" not in message["properties"] | message["headers"]
+        assert message["headers"]["eta"] is not None
+    assert (len(queued(redis_client)), waiting(redis_client)) == (2, [])
+
+
 def test_the_unlocking_of_chords_stays_celerys(app: Celery, redis_client: redis.Redis) -> None:
     app.send_task("celery.chord_unlock", countdown=60)
     assert (len(queued(redis_client)), waiting(redis_client)) == (1, [])
@@ -548,16 +580,17 @@ def test_an_answer_that_is_lost_after_the_store_committed_makes_no_second_copy(
         redis_client.client_kill_filter(_type="normal", skipme=True)
 
 
-def test_an_id_that_is_lost_on_its_way_stores_nothing(redis_server: EmbeddedServer, redis_client: redis.Redis) -> None:
+@pytest.mark.parametrize("word", [b"TIME", b"GET", b"INCRBY"])
+def test_a_question_whose_answer_is_lost_is_asked_again(word: bytes, redis_server: EmbeddedServer, redis_client: redis.Redis) -> None:
     with CuttingProxy(str(redis_server.socket_path)) as proxy:
         app = equipped(Celery("shop", broker=f"redis://127.0.0.1:{proxy.port}/0", set_as_current=False))
         app.conf.update(tw_defer_eta="always", task_ignore_result=True)
-        proxy.cut_answers_to(b"INCRBY", number=1)
+        proxy.cut_answers_to(word, number=1)
 
         app.tasks["add"].apply_async(countdown=60)
 
         assert proxy.cuts == 1
-        assert (len(queued(redis_client)), waiting(redis_client), counts(app)) == (1, [], {"unavailable": 1})
+        assert (len(queued(redis_client)), len(waiting(redis_client)), counts(app)) == (0, 1, {})
         close(app)
         redis_client.client_kill_filter(_type="normal", skipme=True)
 
@@ -581,20 +614,37 @@ def test_while_the_store_is_away_one_call_asks_it_and_the_others_go_straight_to_
         close(app)
 
 
-def test_a_store_that_hangs_costs_one_call_its_time_outs_and_the_others_nothing(redis_url: str, redis_client: redis.Redis) -> None:
-    with EmbeddedServer.start(appendonly=False) as store:
+def test_a_task_that_is_not_to_be_stored_spends_no_chance_to_ask_the_store_again(redis_url: str, redis_client: redis.Redis) -> None:
+    app = equipped(Celery("shop", broker=redis_url, set_as_current=False))
+    app.conf.update(tw_defer_eta="always", task_ignore_result=True)
+    tasks = TimeWheel(app).deferral.tasks("add")
+    assert tasks is not None
+    tasks.now_ms()
+    tasks._breaker.fail(tasks.clock.boot_ms() - 60_000)
+
+    app.tasks["add"].apply_async(("x" * LARGEST_MESSAGE,), countdown=60)
+    app.tasks["add"].apply_async(countdown=60)
+
+    assert counts(app) == {"too large": 1}
+    assert len(waiting(redis_client)) == 1
+    close(app)
+
+
+@pytest.mark.parametrize("used_before", [True, False], ids=["used before", "new"])
+def test_a_store_that_hangs_costs_one_call_its_time_out_and_the_others_nothing(
+    used_before: bool, redis_url: str, redis_client: redis.Redis
+) -> None:
+    with EmbeddedServer.start(appendonly=False) as store, CuttingProxy(str(store.socket_path)) as proxy:
         app = equipped(Celery("shop", broker=redis_url, set_as_current=False))
-        app.conf.update(tw_defer_eta="always", task_ignore_result=True, tw_redis_url=store.url)
-        app.tasks["add"].apply_async(countdown=60)
-        os.kill(store.pid, signal.SIGSTOP)
-        try:
-            started_s = time.monotonic()
-            for _ in range(20):
-                app.tasks["add"].apply_async(countdown=60)
-            took_s = time.monotonic() - started_s
-        finally:
-            os.kill(store.pid, signal.SIGCONT)
+        app.conf.update(tw_defer_eta="always", task_ignore_result=True, tw_redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+        if used_before:
+            app.tasks["add"].apply_async(countdown=60)
+        proxy.silent = True
+
+        for _ in range(20):
+            app.tasks["add"].apply_async(countdown=60)
 
         assert len(queued(redis_client)) == 20
-        assert took_s < 10 * TIMEOUT_S, "each would have cost two time-outs"
+        assert proxy.unanswered * TRY_S <= TIMEOUT_S, "the calls waited in vain as often as one may"
+        assert counts(app) == ({"in doubt": 1, "unavailable": 19} if used_before else {"unavailable": 20})
         close(app)

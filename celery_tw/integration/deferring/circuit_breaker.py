@@ -26,12 +26,16 @@ class CircuitBreaker:
         self._open_ms = 0
         self._opened_ms = 0
 
+    def would_allow(self, now_ms: int) -> bool:
+        """Return what `allows` would, and leave the probe to whoever asks the store."""
+        return not self._open_ms or now_ms - self._opened_ms >= self._open_ms
+
     def allows(self, now_ms: int) -> bool:
-        """Return whether the store may be asked at *now_ms*, on a clock that never steps."""
+        """Return whether the store may be asked at *now_ms*, on a clock that never steps; the caller then asks it."""
         if not self._open_ms:
             return True
         with self._lock:
-            if now_ms - self._opened_ms < self._open_ms:
+            if not self.would_allow(now_ms):
                 return False
             self._opened_ms = now_ms
             return True

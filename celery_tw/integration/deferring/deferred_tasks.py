@@ -5,9 +5,13 @@ worker is to run it when it comes; how long a queue may keep it (AMQP's ``expira
 
 Whatever stands in the way, the task goes out with Celery's own ETA instead: a retry that could not be sent would be lost. If it cannot be
 told whether the store took it, both may run; they have the same mid.
+
+Each question is asked a second time when its answer is lost, which costs nothing when a connection broke. A Redis that hangs is given up
+after `TIMEOUT_S`, both tries together, and not asked again for a while (`CircuitBreaker`).
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,12 +32,18 @@ from celery_tw.integration.safeguards import check_namespace
 from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.deferring import Deferred, Deferring, EntryIds
 from celery_tw.stores.redis.election import Election
+from celery_tw.stores.redis.scripts import asked_twice
 from celery_tw.stores.redis.timetable import Timetable
 
+logger = logging.getLogger(__name__)
+
 TIMEOUT_S = 0.5
-"""A call that finds Redis silent in the middle costs two of these, one that cannot connect one."""
+"""What a call costs that finds Redis silent."""
+
+TRY_S = TIMEOUT_S / 2
 
 LARGEST_MESSAGE = 256 * 1024
+TURNED_AWAY = "Redis did not answer a moment ago"
 
 
 class NotDeferred(Exception):
@@ -63,18 +73,32 @@ class DeferredTasks:
         self.clock = parts.clock
         self.redis_time = parts.redis_time
         self.fallbacks = fallbacks
-        client = broker.connect(app, timeout_s=TIMEOUT_S)
+        client = broker.connect(app, timeout_s=TRY_S)
         grace_ms = None if self.settings.defer_eta == "always" else self.settings.leaderless_grace_ms
         self._store = Deferring(client, parts.keys, grace_ms=grace_ms, clock=parts.clock)
         self._election = Election(client, parts.keys)
-        self._ids = EntryIds(Timetable(client, parts.keys))
+        self._timetable = Timetable(client, parts.keys)
+        self._ids = EntryIds(self._timetable)
         self._breaker = CircuitBreaker()
         self._fingerprint = broker.fingerprint(app)
         self._checked = False
 
     def now_ms(self) -> int:
-        """Return Redis time as far as this process knows it."""
+        """Return Redis time as far as this process knows it; at first it is asked for, because a wall clock may be wrong."""
+        if not self.redis_time.known:
+            self._learn_time()
         return self.redis_time.now_ms()
+
+    def _learn_time(self) -> None:
+        if not self._breaker.allows(self.clock.boot_ms()):
+            return
+        try:
+            self.redis_time.observe(asked_twice(self._timetable.now_ms))
+            self._breaker.succeed()
+        except StoreUnavailable:
+            self._breaker.fail(self.clock.boot_ms())
+        except (StoreRefused, RedisError) as error:
+            logger.warning("a countdown counts by this machine's clock, for Redis does not tell its time: %s", error)
 
     def store(self, body: Any, options: Mapping[str, Any], *, due_ms: int) -> bool:
         """Store a task, given as its publish arguments, until *due_ms*; return False when it has to be published instead.
@@ -91,16 +115,21 @@ class DeferredTasks:
         return True
 
     def _store_or_refuse(self, body: Any, options: Mapping[str, Any], due_ms: int) -> None:
-        if not self._breaker.allows(self.clock.boot_ms()):
-            raise NotDeferred("unavailable", "Redis did not answer a moment ago")
+        if not self._breaker.would_allow(self.clock.boot_ms()):
+            raise NotDeferred("unavailable", TURNED_AWAY)
         try:
             task = self._prepare(body, options)
+            if not self._breaker.allows(self.clock.boot_ms()):
+                raise NotDeferred("unavailable", TURNED_AWAY)
             self._reach()
             self._put(task, due_ms)
         except StoreUnavailable as error:
             self._breaker.fail(self.clock.boot_ms())
             raise NotDeferred("unavailable", error) from error
-        except (StoreRefused, RedisError) as error:
+        except StoreRefused as error:
+            self._breaker.succeed()
+            raise NotDeferred("refused", error) from error
+        except RedisError as error:
             raise NotDeferred("refused", error) from error
         except (CeleryTWError, ImproperlyConfigured) as error:
             raise NotDeferred("misconfigured", error) from error
@@ -145,23 +174,31 @@ class DeferredTasks:
 
     def _reach(self) -> None:
         """Make sure of a connection, and once of the namespace."""
-        self._store.reach()
+        asked_twice(self._store.reach)
         if not self._checked:
-            check_namespace(self.app, self._election)
+            asked_twice(partial(check_namespace, self.app, self._election))
             self._checked = True
 
     def _put(self, task: _Prepared, due_ms: int) -> None:
         deferred = partial(Deferred, mid=task.mid, task_id=task.task_id, due_ms=due_ms, rest=task.rest)
-        now_ms, status = self._store.defer(deferred(entry_id=self._ids.take()))
+        now_ms, status = self._defer(deferred)
         if status == "taken":
             self._ids.discard()
-            now_ms, status = self._store.defer(deferred(entry_id=self._ids.take()))
+            now_ms, status = self._defer(deferred)
         self._breaker.succeed()
         self.redis_time.observe(now_ms)
         if status == "leaderless":
             raise NotDeferred("leaderless", f"no scheduler has led for {self.settings.leaderless_grace_ms / 1000:g} s")
         if status == "taken":
             raise StoreRefused("fresh ids belong to other tasks already: the data in Redis is older than this process")
+
+    def _defer(self, deferred: Callable[..., Deferred]) -> tuple[int, str]:
+        task = deferred(entry_id=asked_twice(self._ids.take))
+        try:
+            return self._store.defer(task)
+        except StoreUnavailable as error:
+            self._breaker.fail(self.clock.boot_ms())
+            raise NotDeferred("in doubt", f"{error}. It may wait in the timetable as well: both copies have the mid {task.mid}") from error
 
 
 def _destinations(options: Mapping[str, Any]) -> set[str]:
