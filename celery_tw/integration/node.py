@@ -8,12 +8,14 @@ import logging
 import os
 import socket
 import threading
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from celery_tw.core.term import Term
 from celery_tw.errors import CeleryTWError
 from celery_tw.integration.broker import shares_redis
+from celery_tw.integration.cancellation.announcing import announce_beside
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.entries.static_entries import Installer
 from celery_tw.integration.publishing.choice import publisher_for
@@ -113,6 +115,7 @@ class Node:
             clock=parts.clock,
             redis_time=parts.redis_time,
             on_room=lambda: self._work.wake(),
+            on_cancelled=partial(announce_beside, parts.app),
             idle_ms=CLAIMING_MS if self.claims else LEFTOVERS_MS,
         )
 

@@ -7,7 +7,7 @@
                     │ └──────────────────┤ unknown (no answer)           ▶ published again: a copy with the same ids is possible
                     │                    │ refused, unroutable           ▶ tried again after 1, 2, 4, 8 s, then buried
                     │                    └ at most once, and not sure    ▶ recorded as skipped
-                    └ cancelled in time                                  ▶ recorded as skipped
+                    └ cancelled in time                                  ▶ recorded as skipped, and announced
 
 The outbox is in Redis and the truth. Its messages are read in the order of their claims, so those that an older term left behind come
 first. A message is struck out only after the broker has confirmed it: a leader that dies in between leaves it to the next one.
@@ -76,7 +76,8 @@ class Parcel:
 class Outbox:
     """Publishes claimed messages while *elector* leads, looking for them each *idle_ms* at least.
 
-    *on_room* is called when the outbox has become shorter.
+    *on_room* is called when the outbox has become shorter, *on_cancelled* with the messages that are kept back, for nobody else will tell
+    what became of them.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Outbox:
         clock: Clock,
         redis_time: RedisTime,
         on_room: Callable[[], None] = lambda: None,
+        on_cancelled: Callable[[Sequence[Envelope]], None] = lambda _: None,
         idle_ms: int = 1000,
     ) -> None:
         self.claims = claims
@@ -96,6 +98,7 @@ class Outbox:
         self.clock = clock
         self.redis_time = redis_time
         self.on_room = on_room
+        self.on_cancelled = on_cancelled
         self.idle_ms = idle_ms
         self._epoch: int | None = None
         self._parcels: dict[str, Parcel] = {}
@@ -202,6 +205,7 @@ class Outbox:
         self.on_room()
         for parcel in stopped:
             self._report_skip(parcel.mark(), "cancelled")
+        self.on_cancelled([parcel.envelope for parcel in stopped])
         return [parcel for parcel in batch if parcel.claim.claim_id in self._parcels]
 
     # Publishing

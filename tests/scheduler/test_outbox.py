@@ -359,6 +359,9 @@ def test_a_broker_that_is_away_takes_no_chance_from_an_at_most_once_message(stan
 
 def test_what_is_cancelled_after_it_was_claimed_is_not_published(stand: Stand, shelf: Shelf, redis_client: redis.Redis) -> None:
     shelf.away = True
+    told: list[Sequence[Envelope]] = []
+    assert stand.outbox is not None
+    stand.outbox.on_cancelled = told.append
     due_ms = stand.now_ms() - 100
     stand.put_once("pay", due_ms, fingerprint=NEUTRAL)
     slot_ms = due(stand, "other")
@@ -367,6 +370,7 @@ def test_what_is_cancelled_after_it_was_claimed_is_not_published(stand: Stand, s
     shelf.away = False
     publish(stand)
     assert shelf.slots() == [("other", slot_ms)]
+    assert [[envelope.task_id for envelope in envelopes] for envelopes in told] == [["mid-pay"]]
     assert skips(stand, ONE_TIME_SKIPS) == [(due_ms, "cancelled")]
     assert stand.claims.sizes().waiting == 0
 

@@ -11,7 +11,8 @@ RETRY: the last one to write wins.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from threading import Thread
 from typing import Any
 
 from celery import signals
@@ -41,6 +42,11 @@ def announce(app: Any, envelopes: Iterable[Envelope]) -> None:
             _warn(envelope, failed)
         if task is not None:
             signals.task_revoked.send(sender=task, request=request, terminated=False, signum=None, expired=False)
+
+
+def announce_beside(app: Any, envelopes: Sequence[Envelope]) -> None:
+    """Do as `announce`, in a thread of its own: the caller has other messages to send, whatever the result backend does."""
+    Thread(target=announce, args=(app, envelopes), name="tw-announce", daemon=True).start()
 
 
 def _tell_backend(app: Any, task: Any, request: Context) -> Exception | None:
