@@ -1,7 +1,7 @@
 """Closing: ends what a Celery app holds open, so that no thread and no socket of one test reaches the next.
 
-An app has a result backend for each thread that sent or awaited a task, and forgets it with the thread, connection and all. So every one that
-is made here is remembered until its app is closed.
+An app has a result backend for each thread that sent or awaited a task, and forgets it with the thread, connection and all. So every one
+that is made is remembered until its app is closed.
 """
 
 from typing import Any
