@@ -70,7 +70,7 @@ class TimeWheel:
         schedule: Any,
         *,
         misfire: Any = None,
-        overlap: str = "allow",
+        overlap: str | None = None,
         tolerance: float | None = None,
         jitter: float = 0.0,
         start: datetime | None = None,
@@ -83,14 +83,14 @@ class TimeWheel:
         """Store the entry *name*, which sends *signature* at each slot of *schedule*, or change it if it exists.
 
         *schedule* is one of ``cron()``, ``every()``, ``once()``, ``rrule()``, a Celery schedule, or a number of seconds. *misfire* says
-        what becomes of slots missed by more than *tolerance* seconds: "latest" (default), "skip", "catch_up" or a `Misfire`. *jitter*
-        spreads the fires over so many seconds after their slots, always by the same share. *start* and *end* are aware datetimes and
-        bound the slots, *max_runs* the fires. An equal definition is no change; pause, counters and history survive any change.
+        what becomes of slots missed by more than *tolerance* seconds: "latest" (default), "skip", "catch_up" or a `Misfire`. *overlap* says
+        what becomes of a slot while an earlier fire is still there: "allow", "skip", "buffer_one" or "cancel_previous". *jitter* spreads
+        the fires over so many seconds after their slots, always by the same share. *start* and *end* are aware datetimes and bound the
+        slots, *max_runs* the fires. An equal definition is no change; pause, counters and history survive any change.
 
         Raises `InvalidEntry` or `InvalidSchedule` before anything is stored, and `StaticEntry` for a name of ``beat_schedule``.
         """
         options: dict[str, Any] = {
-            "overlap": overlap,
             "tolerance": tolerance,
             "jitter": jitter,
             "start": start,
@@ -102,6 +102,8 @@ class TimeWheel:
         }
         if misfire is not None:
             options["misfire"] = misfire
+        if overlap is not None:
+            options["overlap"] = overlap
         return self._book.schedule(name, signature, schedule, **options)
 
     def schedule_many(self, specs: Iterable[Mapping[str, Any]]) -> Stored:

@@ -233,7 +233,7 @@ def test_a_settings_entry_is_not_edited_by_hand(wheel: TimeWheel, report: Any, r
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"overlap": "skip"}, "not available"),
+        ({"overlap": "sometimes"}, "overlap takes one of"),
         ({"lane": "low"}, "not available"),
         ({"misfire": "later"}, "misfire"),
         ({"tolerance": -1}, "tolerance"),

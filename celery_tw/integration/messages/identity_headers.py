@@ -6,6 +6,10 @@
 ``tw_slot``  the slot that a fire of an entry is for
 ===========  ==========================================================================================================
 
+``tw_counted`` stands in the fires of an entry that may not overlap: the workers say when such a task begins and ends
+(``runs/counting.py``).
+``periodic_task_name``, which other schedulers write as well, is the entry's name.
+
 A retry inherits the headers of the run before it. It is a new send, so its mid is new, and no older ETA stays with it; the slot stays,
 because it is what the task works on.
 """
@@ -16,6 +20,8 @@ from typing import Any
 MID = "tw_mid"
 ETA = "tw_eta"
 SLOT = "tw_slot"
+COUNTED = "tw_counted"
+ENTRY = "periodic_task_name"
 
 
 def identified(headers: Mapping[str, Any] | None, mid: str) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def _of_scripts(names: Iterable[str]) -> set[str]:
 
 
 def _operations() -> Iterator[str]:
-    """Yield what a fire asks of the broker; a claim goes to the outbox by a command that its script names."""
-    yield from (operation for operation in get_args(Operation) if operation != "claim")
+    """Yield what a fire asks of the broker; a claim and a count go to keys of ours, by commands that the script names."""
+    yield from (operation for operation in get_args(Operation) if operation not in ("claim", "count"))
 
 
 def _queue_keys(queue: str) -> tuple[str, str]:

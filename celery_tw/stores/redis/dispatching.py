@@ -14,6 +14,7 @@ from celery_tw.stores.redis.codec import encode_skip
 from celery_tw.stores.redis.envelope import NEUTRAL
 from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, Keys
 from celery_tw.stores.redis.line import Call, Line, statuses
+from celery_tw.stores.redis.open_fires import waiting_member
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 
 ALL = AllowedTasks()
@@ -23,7 +24,8 @@ ALL = AllowedTasks()
 class SlotWrite:
     """One entry's decided slot: compared by *due_ms* and *version*, fired by *commands* (none: decided without a fire).
 
-    *drop_name* takes the entry off the timetable altogether. *backlog* is a range to be drained later; it is named after the slot.
+    *drop_name* takes the entry off the timetable altogether. *backlog* is a range to be drained later; it is named after the slot, or when
+    the entry *waits* for its earlier fires to end, so that it can have one such range only.
     """
 
     entry_id: int
@@ -36,6 +38,7 @@ class SlotWrite:
     backlog: MissedRange | None = None
     drop_name: str = ""
     delivery: Delivery = "at_least_once"
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,15 @@ class Backlog:
 
 @dataclass(slots=True)
 class _Arguments:
-    """Keys and arguments of one script call; queue keys come last and are counted from *first_queue*. Claims go to *outbox*."""
+    """Keys and arguments of one script call; queue keys come last and are counted from *first_queue*. Claims go to *outbox*.
+
+    *open_ms* is for how long a task counts as open that nobody takes up.
+    """
 
     outbox: str
     keys: list[str | bytes]
     args: list[Argument]
+    open_ms: int = 0
     queues: dict[str | bytes, int] = field(default_factory=dict)
 
     def add_commands(self, commands: Sequence[Command], delivery: Delivery) -> None:
@@ -65,18 +72,36 @@ class _Arguments:
         for command in commands:
             claims = command.operation == "claim"
             index = self.queues.setdefault(self.outbox if claims else command.key, len(self.queues))
-            self.args += (f"claim {delivery}" if claims else command.operation, index, command.payload)
+            self.args += (self._word(command, delivery), index, command.payload)
+
+    def _word(self, command: Command, delivery: Delivery) -> str:
+        if command.operation == "claim":
+            return f"claim {delivery}"
+        return f"count {self.open_ms}" if command.operation == "count" else command.operation
 
 
 class Dispatching:
-    """The leader's hands on one shard; of one-time tasks only *allowed* ones are fired."""
+    """The leader's hands on one shard; of one-time tasks only *allowed* ones are fired.
 
-    def __init__(self, client: RedisClient, keys: Keys, *, lease_ms: int, history_size: int, allowed: AllowedTasks = ALL) -> None:
+    *open_ms* is for how long a fire counts as still there that nobody takes up.
+    """
+
+    def __init__(
+        self,
+        client: RedisClient,
+        keys: Keys,
+        *,
+        lease_ms: int,
+        history_size: int,
+        allowed: AllowedTasks = ALL,
+        open_ms: int = 3_600_000,
+    ) -> None:
         self.client = client
         self.keys = keys
         self.lease_ms = lease_ms
         self.history_size = history_size
         self.allowed = allowed
+        self.open_ms = open_ms
         self.line = Line(client)
 
     def page(self, *, cursor_ms: int, cursor_member: str, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
@@ -92,7 +117,7 @@ class Dispatching:
     def fire(self, epoch: int, writes: Sequence[SlotWrite]) -> Call:
         """Carry out decided slots; the status of each will be fired, moved, early or refused with the reason."""
         shard = self.keys
-        call = _Arguments(shard.outbox, [shard.leader, shard.due, shard.backlogs, shard.names], [])
+        call = _Arguments(shard.outbox, [shard.leader, shard.due, shard.backlogs, shard.names], [], self.open_ms)
         for write in writes:
             self._add_write(call, write)
         head: list[Argument] = [epoch, self.lease_ms, self.history_size, len(writes), len(call.keys) + 1, SKIPS_KEPT_MS]
@@ -111,7 +136,7 @@ class Dispatching:
         if write.backlog is None:
             call.args.append("")
         else:
-            missed, member = write.backlog, f"{entry_id}:{write.slot_ms}"
+            missed, member = write.backlog, waiting_member(entry_id) if write.waits else f"{entry_id}:{write.slot_ms}"
             call.keys.append(shard.backlog(member))
             call.args += (member, missed.from_ms, missed.to_ms, missed.next_ms, missed.left, repr(missed.rate))
         call.add_commands(write.commands, write.delivery)
@@ -198,6 +223,7 @@ class Dispatching:
                 shard.skips(backlog.entry_id),
             ],
             [epoch, self.lease_ms, self.history_size, member, backlog.next_ms],
+            self.open_ms,
         )
         call.args += ("" if next_ms is None else next_ms, left, again_ms)
         call.args += ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)

@@ -3,7 +3,8 @@
 -- ARGV  1 epoch  2 lease ms  3 history size  4 backlog member  5 slot expected next  6 slot next after these ('' = drained)
 --       7 slots left after these  8 ms of the next attempt  9 skip ('' | JSON)  10 its end ms  11 skips kept ms
 --       12 version of the entry that the slots are of ('' = no matter which)  13 number of slots, then the slots; then the number of
---       commands, and per command: operation ('claim' takes the delivery with it, after a blank), queue index, payload
+--       commands, and per command: operation ('claim' takes the delivery with it, after a blank, and 'count' the ms for which the task
+--       counts as open), queue index, payload
 -- reply {now ms, 'fired' | 'moved' (the backlog, or the entry, is not as known) | 'removed' | 'early' (the clock was set back behind these
 --       slots: the backlog waits until they are past again) | 'refused <why>'}
 -- Invariant: the backlog moves on right after its messages; two leaders, or one repeating itself, cannot move it twice.
@@ -49,8 +50,12 @@ for pass = 1, 2 do
   for _, command in ipairs(commands) do
     if (command.operation == 'publish') == (pass == 1) then
       local delivery = string.match(command.operation, '^claim (.+)')
+      local counts = string.match(command.operation, '^count (.+)')
       local reply
-      if delivery then
+      if counts then
+        redis.pcall('HSET', command.queue, command.payload, 'queued ' .. string.format('%.0f', now + tonumber(counts)))
+        if redis.call('PTTL', command.queue) < tonumber(counts) then redis.call('PEXPIRE', command.queue, counts) end
+      elseif delivery then
         local id = string.match(member, '^%d+')
         reply = redis.pcall('XADD', command.queue, '*', 'entry', id, 'delivery', delivery, 'message', command.payload)
       else

@@ -3,7 +3,8 @@
 -- ARGV  1 epoch  2 lease ms  3 history size  4 number of entries  5 index in KEYS of the first queue key  6 skips kept ms; then per entry
 --       id, due ms, version, slot ms, next due ms ('' = none), name to drop ('' = keep the entry),
 --       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
---       number of commands, and per command: operation ('claim' takes the delivery with it, after a blank), queue index, payload
+--       number of commands, and per command: operation ('claim' takes the delivery with it, after a blank, and 'count' the ms for which
+--       the task counts as open), queue index, payload
 -- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' (due, or the last slot decided, is to come) | 'refused <why>'
 -- Invariants: a slot at or before the mark is never fired again; whatever may still be refused is tried before anything of its entry is
 -- written, and an entry that is refused harms no other. What is left for the end (plain messages, next due times) goes to keys whose type
@@ -74,7 +75,15 @@ local function push_later(command)
   waiting[#waiting + 1] = command.payload
 end
 
+-- What an entry's fires have open is told to the next slot; it is no reason to refuse this one, whose messages have gone by then.
+local function count(open, task, kept)
+  redis.pcall('HSET', open, task, 'queued ' .. string.format('%.0f', now + tonumber(kept)))
+  if redis.call('PTTL', open) < tonumber(kept) then redis.call('PEXPIRE', open, kept) end
+end
+
 local function carry_out(e, command)
+  local counts = string.match(command.operation, '^count (.+)')
+  if counts then return count(command.queue, command.payload, counts) end
   local delivery = string.match(command.operation, '^claim (.+)')
   if not delivery then return redis.pcall(command.operation, command.queue, command.payload) end
   return redis.pcall('XADD', command.queue, '*', 'entry', e.id, 'delivery', delivery, 'message', command.payload)
