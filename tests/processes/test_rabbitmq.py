@@ -16,12 +16,13 @@ from kombu import Connection
 from celery_tw import TimeWheel, once
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import StoreUnavailable
+from celery_tw.testing.checker import check
+from celery_tw.testing.ledger import Ledger
+from celery_tw.testing.oracles import Window
 from celery_tw.testing.rabbit_server import RabbitServer
 from tests.closing import close
 from tests.processes.container import ProcessContainer
-from tests.processes.ledger import Ledger
 from tests.processes.processes import Processes
-from tests.processes.slots import check
 from tests.processes.stage import now_ms, schedule_of, spread
 from tests.waiting import wait_until
 
@@ -139,9 +140,8 @@ def test_each_slot_runs_once_on_a_stock_worker(depot: Depot) -> None:
     wait_until(lambda: ledger.reaches(names, 1), RECEIVE_S, message="every entry to run")
     from_ms = now_ms()
     wait_until(lambda: ledger.reaches(names, from_ms + 3000), RECEIVE_S, message="every entry to run for three seconds")
-    runs = [line.run for line in ledger.lines()]
-    findings = check(grids, runs, from_ms=from_ms, until_ms=from_ms + 3000)
-    assert findings.right, findings
+    findings = check(ledger.lines(), grids, Window(from_ms, from_ms + 3000))
+    assert findings.violations == ()
     assert findings.expected == 30
 
 

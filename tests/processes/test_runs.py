@@ -12,10 +12,10 @@ from celery.exceptions import TaskRevokedError
 from celery.result import AsyncResult
 
 from celery_tw import TimeWheel
+from celery_tw.testing.ledger import Ledger, Line
 from celery_tw.testing.rabbit_server import RabbitServer
 from tests.closing import close
 from tests.processes.container import ProcessContainer
-from tests.processes.ledger import Ledger, Line
 from tests.processes.processes import Processes
 from tests.waiting import wait_until
 
