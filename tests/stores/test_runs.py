@@ -89,3 +89,28 @@ def test_the_parent_of_a_process_sets_its_run_free_at_once(runs: Runs, loss: Rig
 def test_another_parent_may_not(runs: Runs) -> None:
     runs.acquire(claim())
     assert not runs.finish(Right.of_owner("host:2:"), "lost", mid="m", task_id="task-m")[0]
+
+
+def test_the_record_that_holds_a_message_stays_until_its_run_has_ended(runs: Runs, redis_client: redis.Redis) -> None:
+    """It is the only copy: the broker has let go of it."""
+    token = runs.acquire(claim()).token
+    redis_client.set(KEYS.seen, redis_client.time()[0] * 1000)
+    assert runs.accept("m", b"{}") == "stored"
+    record = KEYS.run("m")
+    assert redis_client.ttl(record) == -1
+    runs.beat([("m", token, "task-m", [lock("k")])], extend=True, processes=("a", "b"))
+    assert redis_client.ttl(record) == -1
+    redis_client.delete(KEYS.lease("m"))
+    token = runs.acquire(claim("host:2:b")).token
+    assert redis_client.ttl(record) == -1
+
+    runs.finish(Right.of_token(token), "done", mid="m", task_id="task-m", guards=[lock("k")])
+    assert not redis_client.exists(record)
+
+
+def test_a_result_on_record_waits_for_the_brokers_copy_longer_than_finished_runs_are_remembered(
+    runs: Runs, redis_client: redis.Redis
+) -> None:
+    token = runs.acquire(claim()).token
+    runs.ran("m", token, b"1")
+    assert redis_client.pttl(KEYS.run("m")) > 1000 * runs.done_kept_ms

@@ -4,6 +4,9 @@ Finished runs are remembered as digests in sets, one for each period of ``done_k
 instead of a key of its own. A run is looked for in this period and the one before, so it is remembered for one to two of them. The caller
 computes the period from Redis time as it knows it; the script refuses a wrong one, and the caller, who knows better then, asks again.
 
+A run that has not ended keeps its record for a week after the last sign of life, or, when the record holds the message of a long task,
+which nobody else has any more, for as long as it takes.
+
 A call whose answer was lost may be repeated: each script answers a repeat as it answered first, or finds that nothing is left to do.
 """
 
@@ -21,6 +24,7 @@ from celery_tw.stores.redis.keys import (
     IDEMPOTENCY_KEPT_MS,
     NEWS_KEPT,
     ORDER_KEPT_MS,
+    RUN_KEPT_MS,
     WAIT_KEPT_MS,
     Keys,
 )
@@ -139,7 +143,7 @@ class Runs:
         """Begin a run, or learn why not; raises `StoreUnavailable`."""
         shard, digest, guards = self.keys, digest_of(claim.mid), claim.guards
         head: list[Argument] = [claim.mid, digest, claim.owner, claim.task, claim.task_id, self.lease_ms]
-        tail: list[Argument] = ["long" if claim.long else "", self.grace_ms, write_guards(guards), ORDER_KEPT_MS]
+        tail: list[Argument] = ["long" if claim.long else "", self.grace_ms, write_guards(guards), ORDER_KEPT_MS, RUN_KEPT_MS]
         for guard in guards:
             tail += (guard.kind, guard.argument)
 
@@ -187,7 +191,7 @@ class Runs:
     def _beat(self, runs: Sequence[tuple[str, str, str, Sequence[Guard]]], *, extend: bool, processes: tuple[str, str]) -> list[str]:
         shard = self.keys
         keys: list[str | bytes] = [shard.running, *map(shard.drain, processes)]
-        args: list[Argument] = [self.lease_ms, self.done_kept_ms, "extend" if extend else "beat"]
+        args: list[Argument] = [self.lease_ms, RUN_KEPT_MS, "extend" if extend else "beat"]
         for mid, token, task_id, guards in runs:
             keys += (shard.run(mid), shard.lease(mid), *(shard.guard(guard.kind, guard.key) for guard in guards))
             args += (mid, token, task_id, len(guards), *(guard.kind for guard in guards))
@@ -304,6 +308,7 @@ class Runs:
             rest,
             delay_ms,
             NEWS_KEPT,
+            RUN_KEPT_MS,
         ]
         now_ms, verdict, *losses = script("reassign").run(self.client, keys, args)
         self.redis_time.observe(int(now_ms))
