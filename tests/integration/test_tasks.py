@@ -18,6 +18,7 @@ from celery_tw.errors import ImproperlyConfigured, InvalidCheckpoint
 from celery_tw.integration.runs.guarding import GuardsNeedBase, refuse_guards_without_base
 from celery_tw.integration.runs.runner import mid_of, runner_of
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.runs import Right
 from tests.stock_worker import stock_worker
 from tests.waiting import wait_until
 
@@ -100,6 +101,24 @@ def test_a_copy_that_finds_a_result_passes_it_on_without_the_body(app: Celery) -
         body.pop_request()
     assert ran == []
     assert runs.acquire(claim).verdict == "done"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_process_that_lost_its_run_gives_the_message_back_for_it_may_be_the_only_copy(app: Celery, fails: bool) -> None:
+    ran = []
+
+    @app.task(base=celery_tw.Task, bind=True, shared=False)
+    def paused_at_first(self: Any) -> int:
+        ran.append(self.request.id)
+        if len(ran) == 1:
+            mid = mid_of(self.request)
+            runner_of(app).runs.finish(Right.of_any(), "lost", mid=mid, task_id=self.request.id)
+            if fails:
+                raise ValueError("what the process makes of the task after that counts for nothing")
+        return len(ran)
+
+    with working(app):
+        assert paused_at_first.delay().get(timeout=TIMEOUT_S) == 2
 
 
 def celery_signals_end(task: Any) -> None:

@@ -9,7 +9,7 @@
                         └ busy, wait   Postponed: the parent, which has the message, parks it in the timetable
 
 One runner a process, made after the fork. What a process may not do once it has lost a run is decided by Redis, by the token: a result or a
-failure that Redis does not confirm as the run's own is dropped, and Celery sees an `Ignore`.
+failure that Redis does not confirm as the run's own is dropped, and the message goes back to the broker, for whoever has the run now.
 """
 
 import logging
@@ -56,6 +56,8 @@ RETURN_DELAY_MS = 2000
 """A long run whose process was told to exit is returned so much later, for its parent may still say that it is to end."""
 
 DEFAULT_VISIBILITY_S = 3600
+LEAST_DONE_KEPT_MS = 3_600_000
+"""However short its visibility time-out, a broker brings a late copy only when a worker looks for it, each 100 s or when one starts."""
 
 T = TypeVar("T")
 
@@ -177,18 +179,18 @@ class Runner:
         except (Ignore, Reject, Retry):
             raise
         except Exception:
-            self._own_or_ignore(run)
+            self._own_or_give_back(run)
             raise
 
     def _cancelled(self, task: Any, run: Run, cancelled: TaskCancelled) -> Exception:
-        self._own_or_ignore(run)
+        self._own_or_give_back(run)
         run.move(State.CANCELLED)
         self.revoke(task, cancelled.reason)
         events.task_cancelled.send(sender=task, task=task.name, task_id=run.task_id, reason=cancelled.reason)
         logger.info("%s[%s] was cancelled: %s", task.name, run.task_id, cancelled.reason)
         return Ignore("cancelled")
 
-    def _own_or_ignore(self, run: Run) -> None:
+    def _own_or_give_back(self, run: Run) -> None:
         """Return when the run is still ours; else drop what has come of it, for its successor's counts."""
         if not self._until_lost(run, partial(self.runs.holds, run.mid, run.token)):
             raise self._zombie(run)
@@ -203,7 +205,7 @@ class Runner:
             return result
         encoded = _encode(result)
         if encoded is None:
-            self._own_or_ignore(run)
+            self._own_or_give_back(run)
             logger.warning("%s[%s]: its result is no JSON, or too large, and was not put on record", task.name, run.task_id)
         elif not self._until_lost(run, partial(self.runs.ran, run.mid, run.token, encoded)):
             raise self._zombie(run)
@@ -224,10 +226,11 @@ class Runner:
                     raise Reject(f"what became of it could not be put on record: {error}", requeue=True) from error
                 time.sleep(RETRY_S)
 
-    def _zombie(self, run: Run) -> Ignore:
+    def _zombie(self, run: Run) -> Reject:
+        """Drop what came of a run that is lost, but not its message: it may be the only copy, should nobody have taken the run yet."""
         run.state = State.LOST
-        logger.warning("%s[%s] is another process's by now: what this one made of it is dropped", run.task, run.task_id)
-        return Ignore("lost to another process")
+        logger.warning("%s[%s] is not this process's any more: what it made of it is dropped", run.task, run.task_id)
+        return Reject("lost to another process", requeue=True)
 
     # After the body
 
@@ -330,7 +333,7 @@ def runs_on(app: Any, client: Any, keys: Keys, settings: Settings, redis_time: R
         keys,
         redis_time=redis_time,
         lease_ms=settings.lock_timeout_ms,
-        done_kept_ms=settings.run_expires_ms or round(2000 * visibility_s),
+        done_kept_ms=settings.run_expires_ms or max(LEAST_DONE_KEPT_MS, round(2000 * visibility_s)),
         grace_ms=settings.leaderless_grace_ms,
     )
 
