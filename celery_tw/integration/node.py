@@ -29,9 +29,11 @@ from celery_tw.scheduler.assembly import assemble
 from celery_tw.scheduler.loops import Loop
 from celery_tw.scheduler.outbox import Outbox
 from celery_tw.scheduler.reaper import Reaper
+from celery_tw.scheduler.superseding import Superseding
 from celery_tw.scheduler.watchdog import Watchdog
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.news import NewsReader
+from celery_tw.stores.redis.open_fires import OpenFires
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,9 @@ class Node:
         self.claims = not shares_redis(app)
         self.publisher = publisher_for(app, now_ms=parts.redis_time.now_ms, go_on=lambda: self._publish.goes_on())
         self.outbox = self._outbox()
+        self.superseding = Superseding(
+            open_fires=OpenFires(parts.client, parts.keys), cancel=lambda *asked: parts.canceller.stop(*asked), wake=lambda: self._stop.wake()
+        )
         self.engine = assemble(
             parts.client,
             parts.keys,
@@ -90,6 +95,7 @@ class Node:
             clock=parts.clock,
             redis_time=parts.redis_time,
             room=self.outbox.room if self.claims else None,
+            supersede=self.superseding.supersede,
         )
         self.reaper = self._reaper()
         self._news = NewsReader(parts.client, parts.keys)
@@ -98,8 +104,9 @@ class Node:
         self._work = Loop("tw-work", self._work_step)
         self._publish = Loop("tw-publish", self._publish_step)
         self._reap = Loop("tw-reap", self.reaper.step)
+        self._stop = Loop("tw-stop", self.superseding.step)
         prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._reap)
-        self.loops = (*prompt, *patient)
+        self.loops = (*prompt, *patient, self._stop)  # the last may wait for the broker as long as it likes
         boot_ms, limit_ms = parts.clock.boot_ms(), STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS
         self._watchdogs = (
             Watchdog(prompt, limit_ms=limit_ms, boot_ms=boot_ms),

@@ -86,6 +86,14 @@ class Canceller:
             self.app.control.revoke(task_id, tw_cancelled=self.namespace)
         return Cancellation(task_id=task_id, waiting=tuple(taken), revoked=not taken, stopping=stopping)
 
+    def stop(self, task_ids: Sequence[str], reason: str) -> None:
+        """Keep tasks from running, and ask those that run to stop, wherever they are."""
+        for task_id in task_ids:
+            if self.runs:
+                self.runs.ask_to_cancel(task_id, reason)
+        self.take_off(task_ids)
+        self.app.control.revoke(list(task_ids), tw_cancelled=self.namespace)
+
     @property
     def namespace(self) -> str:
         return self.timetable.keys.namespace
