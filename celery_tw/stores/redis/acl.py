@@ -35,7 +35,7 @@ CONNECTING = ("auth", "client|setname", "hello", "ping", "select")
 SINCE_7_2 = ("client|setinfo",)
 """A command that redis-py sends when it connects; older servers do not know it and refuse a rule that names it."""
 READING = (
-    "get", "hget", "hgetall", "hlen", "hmget", "hscan", "lrange", "mget", "pttl", "time", "xlen", "xrange", "xread", "xrevrange",
+    "get", "hget", "hgetall", "hkeys", "hlen", "hmget", "hscan", "lrange", "mget", "pttl", "time", "xlen", "xrange", "xread", "xrevrange",
     "zcard", "zcount", "zmscore", "zrange", "zrevrange", "zscore",
 )  # fmt: skip
 WRITING = ("evalsha", "script|load", "multi", "exec", "incr", "incrby", "hset", "hdel", "del", "set")
