@@ -25,6 +25,7 @@ from celery_tw.errors import (
     TaskCancelled,
     TaskYielded,
     UnknownEntry,
+    UnknownMessage,
 )
 from celery_tw.integration.runs.long_task import LongTask
 from celery_tw.integration.runs.slots import slot
@@ -54,6 +55,7 @@ __all__ = [
     "TaskYielded",
     "TimeWheel",
     "UnknownEntry",
+    "UnknownMessage",
     "cron",
     "every",
     "once",

@@ -6,6 +6,7 @@
     ├── InvalidSchedule      an expression, interval, zone or moment that cannot be a schedule
     ├── InvalidEntry         a name, payload or option that an entry cannot have
     ├── UnknownEntry         no entry of that name
+    ├── UnknownMessage       no such message among those that the broker refused
     ├── StaticEntry          the entry belongs to the settings and is edited there
     ├── StaleEpoch           a write by a process that no longer leads
     ├── StoreUnavailable     Redis did not answer; nothing is known about the write
@@ -51,6 +52,7 @@ __all__ = [
     "TaskCancelled",
     "TaskYielded",
     "UnknownEntry",
+    "UnknownMessage",
 ]
 
 
@@ -72,6 +74,14 @@ class UnknownEntry(CeleryTWError, LookupError):
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no entry named {name!r}")
         self.name = name
+
+
+class UnknownMessage(CeleryTWError, LookupError):
+    """Raised when a message of the outbox is named that was not refused by the broker, or is not buried where it has to be."""
+
+    def __init__(self, message_id: str, fact: str) -> None:
+        super().__init__(f"the message {message_id!r} {fact}")
+        self.message_id = message_id
 
 
 class StaticEntry(CeleryTWError):

@@ -13,6 +13,7 @@ from celery_tw.cli.cancel import cancel
 from celery_tw.cli.clock import clock
 from celery_tw.cli.eject import eject
 from celery_tw.cli.failures import OneLineErrors
+from celery_tw.cli.outbox import outbox
 from celery_tw.cli.run import run
 from celery_tw.cli.schedule import schedule
 from celery_tw.cli.status import status
@@ -30,6 +31,7 @@ tw.add_command(status)
 tw.add_command(schedule)
 tw.add_command(cancel)
 tw.add_command(run)
+tw.add_command(outbox)
 tw.add_command(clock)
 tw.add_command(eject)
 tw.add_command(acl)

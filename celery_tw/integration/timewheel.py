@@ -18,6 +18,7 @@ from celery_tw.integration.entries.book import Book
 from celery_tw.integration.entries.views import Backfill, Entry, Page, Slot, Stored
 from celery_tw.integration.hidden_settings import hide_our_urls
 from celery_tw.integration.publishing.choice import fire_path
+from celery_tw.integration.publishing.outbox_control import OutboxControl
 from celery_tw.integration.runs.guarding import GuardsNeedBase
 from celery_tw.integration.runs.run_views import RunList
 from celery_tw.integration.safeguards import check_namespace
@@ -190,6 +191,12 @@ class TimeWheel:
     def runs(self) -> RunList:
         """The runs that are under way, of tasks with one of our bases."""
         return RunList(self._parts.runs)
+
+    @cached_property
+    def outbox(self) -> OutboxControl:
+        """What a person can do about messages that a broker apart does not take."""
+        check_namespace(self.app, self._parts.election)
+        return self._parts.outbox
 
     @cached_property
     def clock(self) -> ClockControl:

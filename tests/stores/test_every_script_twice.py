@@ -29,6 +29,7 @@ from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.refused_messages import RefusedMessages
 from celery_tw.stores.redis.runs import Claim, Guard, Right, Runs
 from celery_tw.stores.redis.scripts import script
 from celery_tw.stores.redis.timetable import Timetable
@@ -40,6 +41,7 @@ KEYS = Keys("shop")
 SAME = object()
 LATER_MS = 2**45
 PROCESSES = ("host:1", "host:0")
+BURIED = {"reason": "full", "entry": 2, "name": "tick", "slot_ms": 5}
 SKIPPED = SkippedRange(from_ms=1000, to_ms=1500, count=1, reason="misfire:skip")
 
 
@@ -111,7 +113,7 @@ class Shard:
     def rerender(self) -> bool:
         record = self.client.get(KEYS.entry(3)) or b""
         self.read = getattr(self, "read", record)
-        return self.dispatching.rerender(self.epoch, 3, old=self.read, new=self.read + b" ")
+        return self.dispatching.rerender(self.epoch, 3, old=self.read, new=waiting_task("m1", message=b"another").pack())
 
     def fire(self) -> Any:
         write = SlotWrite(
@@ -135,6 +137,14 @@ class Shard:
         for number in range(1, 6):
             fields = {"entry": "2", "delivery": "at_least_once", "message": str(number)}
             self.client.xadd(KEYS.outbox, fields, id=f"{number}-1")  # type: ignore[arg-type]
+
+    def bury(self) -> None:
+        self.claims.settle(self.epoch, [Settlement(claim_id=f"{number}-1", verb="buried", record=BURIED) for number in (1, 2)])
+
+    def unbury(self) -> tuple[int, int]:
+        buried = RefusedMessages(self.client, KEYS)
+        self.found = getattr(self, "found", None) or buried.read(["1-1", "2-1"])
+        return len(buried.requeue(self.found[:1])), len(buried.discard(self.found[1:]))
 
     def settle(self) -> None:
         verbs: list[Settlement] = [
@@ -273,6 +283,14 @@ ROWS: dict[str, Row] = {
         call=Shard.rerender,
         second=False,
         because="the task is taken in hand again, and has the message of the present broker",
+    ),
+    "sweep_templates": Row(begin=first(Shard.lead, store_once), call=lambda shard: shard.dispatching.sweep_templates(shard.epoch)),
+    "unbury": Row(
+        begin=first(Shard.lead, Shard.claim_messages, Shard.bury),
+        call=Shard.unbury,
+        number=2,
+        second=(0, 0),
+        because="a person is told that somebody was first, and nothing is sent or recorded twice",
     ),
     "settle": Row(begin=first(Shard.lead, Shard.claim_messages), call=Shard.settle),
     # Runs
