@@ -29,6 +29,7 @@ from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.open_fires import OpenFires, waiting_member
 from celery_tw.stores.redis.refused_messages import RefusedMessages
 from celery_tw.stores.redis.runs import Claim, Guard, Right, Runs
 from celery_tw.stores.redis.scripts import script
@@ -58,6 +59,7 @@ class Shard:
         self.ejecting = Ejecting(client, KEYS)
         self.deferring = Deferring(client, KEYS, grace_ms=None, clock=SystemClock())
         time = RedisTime(SystemClock())
+        self.open_fires = OpenFires(client, KEYS)
         self.runs = Runs(client, KEYS, redis_time=time, lease_ms=60_000, done_kept_ms=3_600_000, grace_ms=60_000)
 
     @cached_property
@@ -132,6 +134,11 @@ class Shard:
         assert self.backlog is not None
         push = Command("lpush", b"celery", b"message")
         return self.dispatching.drain(self.epoch, self.backlog, slots_ms=[100], commands=[push], next_ms=200, left=2, again_ms=5)
+
+    def queue_fire(self) -> None:
+        """Let a task of the entry be queued, and its next slot wait for the end of that one."""
+        self.open_fires.queue("tick", "t", kept_ms=60_000)
+        self.client.zadd(KEYS.backlogs, {waiting_member(2): LATER_MS})
 
     def claim_messages(self) -> None:
         for number in range(1, 6):
@@ -274,6 +281,14 @@ ROWS: dict[str, Row] = {
         call=Shard.drain,
         second="moved",
         because="the backlog is read again, and goes on from its next slot",
+    ),
+    "note_open_fire": Row(call=lambda shard: shard.open_fires.begin("tick", "t", kept_ms=60_000)),
+    "end_open_fire": Row(
+        begin=first(store_recurring, Shard.queue_fire),
+        call=lambda shard: shard.open_fires.end("tick", "t"),
+        repeats=True,
+        more=NEWS,
+        because=HEARD_TWICE,
     ),
     "quarantine": Row(
         begin=first(Shard.lead, store_recurring), call=lambda shard: shard.dispatching.quarantine(shard.epoch, "2", "not JSON")
