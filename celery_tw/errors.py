@@ -17,6 +17,7 @@
     ├── RenderFailed         Celery refused to send an entry's task, or had nowhere to send it
     ├── LockBusy             another run holds the lock of a task that is not to wait for it
     ├── LeaseLost            another process runs this run by now, or may
+    ├── ResultNotKept        a result that could not be put on record, and whose process died before it had passed it on
     ├── InvalidCheckpoint    a checkpoint that cannot be written as JSON, or is too large
     ├── LeaderMissing        a long task was started while no scheduler leads
     ├── MalformedRecord      a stored record that cannot be read
@@ -27,6 +28,8 @@ Wrong settings are Celery's own ``ImproperlyConfigured``.
 Two signals are no errors and no `Exception`, so that no ``except Exception`` and no ``autoretry_for`` in a body swallows them:
 `TaskCancelled` and `TaskYielded`. They are for the body to pass on.
 """
+
+from typing import Any
 
 from celery.exceptions import CeleryError, ImproperlyConfigured
 
@@ -44,6 +47,7 @@ __all__ = [
     "NamespaceTaken",
     "NewerSchema",
     "RenderFailed",
+    "ResultNotKept",
     "ServerUnavailable",
     "StaleEpoch",
     "StaticEntry",
@@ -135,6 +139,17 @@ class LockBusy(CeleryTWError):
 
 class LeaseLost(CeleryTWError):
     """Raised when this process may no longer act for a run: another one has it, or Redis has not confirmed it for too long."""
+
+
+class ResultNotKept(CeleryTWError):
+    """Raised in the place of a result that could not be put on record, and whose process died before it had passed it on."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"the task ran, but its result ({kind}) has no JSON form or is larger than 256 KiB, and was not passed on in time")
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind,)
 
 
 class InvalidCheckpoint(CeleryTWError, ValueError):

@@ -29,6 +29,9 @@ YIELD_DELAY_MS = 500
 class RunRequest(Request):
     """A request whose run is on record in Redis."""
 
+    _comes_again = False
+    """Whether its run was set free, so that the next copy of the message finds what is left to do."""
+
     @property
     def mid(self) -> str:
         return mid_of(self._context)
@@ -51,6 +54,10 @@ class RunRequest(Request):
         elif self._is_lost(error) and not self._goes_on():
             return self._give_up(exc_info)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _success_was_stored(self) -> Any:
+        """Return what Celery makes of a stored success; nothing while the run has not ended, for its chord may not have been told."""
+        return False if self._comes_again else super()._success_was_stored()
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """End the run of a task that met its hard time limit."""
@@ -82,9 +89,7 @@ class RunRequest(Request):
         right = Right.of_owner(f"{socket.gethostname()}:{self.worker_pid}:")
         try:
             if not (self.task.long and self.acknowledged):
-                guards = guards_of(self.task, self.args, self.kwargs)
-                _, losses = runner.runs.finish(right, "lost", mid=self.mid, task_id=self.id, guards=guards)
-                return losses <= runner.settings.max_reassignments
+                return self._comes_from_the_broker(right)
             envelope = envelope_of(self)
             verdict, losses = runner.reassign(right, "lost", self.mid, self.id, envelope)
             if verdict == "refused":
@@ -96,6 +101,15 @@ class RunRequest(Request):
         except StoreUnavailable as error:
             logger.warning("%s[%s] lost its process and is left to its lease: %s", self.name, self.id, error)
             return True
+
+    def _comes_from_the_broker(self, right: Right) -> bool:
+        """Set the run free for the broker's copy; end it when there is none, which then fails as any task of Celery does."""
+        runner, guards = runner_of(self.app), guards_of(self.task, self.args, self.kwargs)
+        if self.acknowledged or not self.task.reject_on_worker_lost:
+            runner.runs.finish(right, "failed", mid=self.mid, task_id=self.id, guards=guards)
+            return True
+        self._comes_again, losses = runner.runs.finish(right, "lost", mid=self.mid, task_id=self.id, guards=guards)
+        return losses <= runner.settings.max_reassignments
 
     def _unstarted(self) -> bool:
         return any(record.state == "accepted" for record in runner_of(self.app).runs.read([self.mid]))

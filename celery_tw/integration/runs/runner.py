@@ -5,7 +5,7 @@
     Task.__call__ ─▶ ACQUIRE ─▶ body ─▶ RAN ─▶ (Celery: chain, callbacks, result) ─▶ task_postrun ─▶ FINISH ─▶ (parent: ack)
                         │
                         ├ done         Ignore: a late copy of a message that is dealt with
-                        ├ ran          the stored result: a predecessor died before it had passed it on
+                        ├ ran          what is on record: a predecessor died before it had passed it on (see `outcomes`)
                         └ busy, wait   Postponed: the parent, which has the message, parks it in the timetable
 
 One runner a process, made after the fork. What a process may not do once it has lost a run is decided by Redis, by the token: a result or a
@@ -23,16 +23,17 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from celery import signals
-from celery.exceptions import Ignore, Reject, Retry
-from kombu.utils.json import dumps, loads
+from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
+from celery.states import REVOKED, SUCCESS
 
 from celery_tw import events
 from celery_tw.clock import RedisTime, SystemClock
-from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, StoreUnavailable, TaskCancelled, TaskYielded
+from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, ResultNotKept, StoreRefused, StoreUnavailable, TaskCancelled, TaskYielded
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
 from celery_tw.integration.messages.identity_headers import MID
 from celery_tw.integration.runs.kept_results import ignores_result, stores_errors
+from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown, read_outcome
 from celery_tw.integration.runs.received import record_rest
 from celery_tw.runtime.checkpoint import Checkpoint
 from celery_tw.runtime.heartbeat import Heartbeat
@@ -49,7 +50,6 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 0.8
 ACQUIRE_PATIENCE_S = 20.0
 RETRY_S = 0.2
-LARGEST_RESULT = 256 * 1024
 LOOK_AGAIN_MS = 30_000
 SOONEST_MS = 1000
 RETURN_DELAY_MS = 2000
@@ -123,7 +123,7 @@ class Runner:
         self.heartbeat.add(run)
         if answer.verdict == "ran":
             run.move(State.RAN)
-            return loads(answer.result)
+            return self._pass_on(task, run, read_outcome(answer.result))
         failpoint("R1")
         return self._conclude(task, run, self._body(task, run, args, kwargs))
 
@@ -177,6 +177,8 @@ class Runner:
             run.move(State.YIELDED)
             raise Postponed(token=run.token) from None
         except (Ignore, Reject, Retry):
+            if run.state is State.LOST:
+                raise self._zombie(run) from None
             raise
         except Exception:
             self._own_or_give_back(run)
@@ -203,15 +205,47 @@ class Runner:
                 raise self._zombie(run)
             run.move(State.DONE)
             return result
-        encoded = _encode(result)
-        if encoded is None:
-            self._own_or_give_back(run)
-            logger.warning("%s[%s]: its result is no JSON, or too large, and was not put on record", task.name, run.task_id)
-        elif not self._until_lost(run, partial(self.runs.ran, run.mid, run.token, encoded)):
+        outcome = Returned(result).write()
+        if outcome is None:
+            logger.warning("%s[%s]: its result is no JSON, or too large: on record is only that it ran", task.name, run.task_id)
+            outcome = Unshown(type(result).__name__).write()
+        if not self._until_lost(run, partial(self.runs.ran, run.mid, run.token, outcome)):
             raise self._zombie(run)
         run.move(State.RAN)
         failpoint("R3")
         return result
+
+    def write_down_retry(self, task: Any, run: Run, retry: Retries) -> bool:
+        """Put on record that the body asks for *retry*, which is about to be sent; return False when the run is another's by now."""
+        outcome = retry.write()
+        if outcome is None:
+            logger.warning("%s[%s]: its retry is no JSON, or too large, and was not put on record", task.name, run.task_id)
+            return True
+        try:
+            held = self._until_lost(run, partial(self.runs.ran, run.mid, run.token, outcome))
+        except Reject:
+            held = False
+        if not held:
+            run.state = State.LOST
+        return held
+
+    def _pass_on(self, task: Any, run: Run, outcome: Returned | Retries | Unshown) -> Any:
+        """Return, or raise, what a predecessor has left on record."""
+        if isinstance(outcome, Returned):
+            return outcome.value
+        if isinstance(outcome, Retries):
+            return self._send_retry(task, run, outcome)
+        found = task.backend.get_task_meta(run.task_id)
+        if found["status"] == SUCCESS:
+            return found["result"]
+        raise ResultNotKept(outcome.kind)
+
+    def _send_retry(self, task: Any, run: Run, retry: Retries) -> Any:
+        try:
+            task.apply_async(retry.args, retry.kwargs, retry.task_id, **retry.options)
+        except Exception as error:  # whatever the broker raises: the message comes again, and the retry is on record
+            raise Reject(f"its retry could not be sent: {error}", requeue=True) from error
+        raise Retry("sent again for a process that died", when=retry.options.get("eta") or retry.options.get("countdown"))
 
     def _until_lost(self, run: Run, ask: Callable[[], bool]) -> bool:
         """Ask until Redis answers or the lease is trusted no longer."""
@@ -245,10 +279,16 @@ class Runner:
             return
         verb = "cancelled" if run.state is State.CANCELLED else _verb(state, retval)
         try:
-            self._finish(run, verb)
+            self._end(task, run, verb)
         except (StoreUnavailable, StoreRefused) as error:
             logger.warning("%s[%s] ended as %s, which was not put on record: %s", run.task, run.task_id, verb, error)
         failpoint("R5")
+
+    def _end(self, task: Any, run: Run, verb: str) -> None:
+        self._finish(run, verb)
+        if verb == "retried" and self.runs.cancelled_since(run.task_id, int(run.token)):
+            error = TaskRevokedError("cancelled")  # its chord knows; but RETRY was written after what the canceller wrote
+            task.backend.store_result(run.task_id, error, REVOKED, request=task.request)
 
     def _finish(self, run: Run, verb: str) -> bool:
         finish = partial(self.runs.finish, Right.of_token(run.token), verb, mid=run.mid, task_id=run.task_id, guards=run.guards)
@@ -366,14 +406,6 @@ def _nothing_follows(task: Any, run: Run) -> bool:
     request = task.request
     follows = request.callbacks or request.chain or request.chord or request.group or any(guard.kind == "idem" for guard in run.guards)
     return ignores_result(task.app, task, request) and not follows
-
-
-def _encode(result: Any) -> bytes | None:
-    try:
-        encoded: bytes = dumps(result).encode()
-    except (TypeError, ValueError, RecursionError):
-        return None
-    return encoded if len(encoded) <= LARGEST_RESULT else None
 
 
 def _verb(state: str | None, retval: Any) -> str:

@@ -166,6 +166,12 @@ class Runs:
         with translated_errors("HGET"):
             return bool(self.client.hget(self.keys.run(mid), "token") == token.encode())
 
+    def cancelled_since(self, task_id: str, since_ms: int) -> bool:
+        """Return whether a task was cancelled at or after *since_ms*, in Redis time; storing it again lets that be forgotten."""
+        with translated_errors("ZSCORE"):
+            cancelled_ms = self.client.zscore(self.keys.cancelled, task_id)
+            return cancelled_ms is not None and cancelled_ms >= since_ms
+
     def finish(self, right: Right, verb: str, *, mid: str, task_id: str, guards: Sequence[Guard] = ()) -> tuple[bool, int]:
         """End a run, or set it free; return whether it was ours to end, and how often it has been lost."""
         shard, digest = self.keys, digest_of(mid)

@@ -61,7 +61,8 @@ function release.order(guard)
 end
 function release.idem(guard)
   if redis.call('HGET', guard.key, 'mid') ~= mid then return end
-  if verb == 'done' and result then
+  local ran = result and string.sub(result, 1, 8) ~= '\0retries' and (verb == 'done' or state == 'ran' and not final)
+  if ran then
     redis.call('HSET', guard.key, 'result', result)
     redis.call('PEXPIRE', guard.key, idempotency_kept)
     while next_in_line(guard) do end
