@@ -58,7 +58,8 @@ def add(x: Any = 0, y: Any = 0) -> Any:
 
 def waiting(client: redis.Redis) -> list[OneTime]:
     """Return the tasks in the timetable, the next one first."""
-    return [unpack_one_time(client.get(KEYS.entry(int(member))) or b"") for member in client.zrange(KEYS.due, 0, -1)]
+    timetable = Timetable(client, KEYS)
+    return [unpack_one_time(timetable.read_one_time(int(member))[0] or b"") for member in client.zrange(KEYS.due, 0, -1)]
 
 
 def queued(client: redis.Redis, queue: str = "celery") -> list[dict]:

@@ -89,7 +89,9 @@ class Ward:
 
     def waiting(self) -> list[str]:
         """Return the mids of what is due in the timetable."""
-        return [unpack_one_time(self.client.get(KEYS.entry(int(member)))).mid for member in self.client.zrange(KEYS.due, 0, -1)]
+        timetable = Timetable(self.client, KEYS)
+        records = [timetable.read_one_time(int(member))[0] for member in self.client.zrange(KEYS.due, 0, -1)]
+        return [unpack_one_time(record or b"").mid for record in records]
 
     def state(self, mid: str = "m") -> str | None:
         found = self.runs.read([mid])

@@ -27,7 +27,20 @@ Role = Literal["scheduler", "client", "observer"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 LEADERS_OWN = frozenset(
-    {"acquire", "drain", "fire", "fire_once", "hold_clock", "poll", "quarantine", "renew", "rerender", "resign", "settle"},
+    {
+        "acquire",
+        "drain",
+        "fire",
+        "fire_once",
+        "hold_clock",
+        "poll",
+        "quarantine",
+        "renew",
+        "rerender",
+        "resign",
+        "settle",
+        "sweep_templates",
+    }
 )
 """Scripts that only a scheduler calls."""
 

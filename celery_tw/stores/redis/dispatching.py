@@ -12,12 +12,17 @@ from celery_tw.core.misfire import MissedRange, SkippedRange
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
 from celery_tw.stores.redis.envelope import NEUTRAL
-from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, Keys
+from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, TEMPLATES_KEPT_MS, Keys
 from celery_tw.stores.redis.line import Call, Line, statuses
 from celery_tw.stores.redis.open_fires import waiting_member
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
+from celery_tw.stores.redis.templates import cut_record
 
 ALL = AllowedTasks()
+
+SWEPT_AT_ONCE = 100
+HELD_LOOKED_AT = 10_000
+"""With more tasks paused than this, no template is swept: to look at them all would hold up everybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +161,7 @@ class Dispatching:
             shard.skips(ONE_TIME_SKIPS),
             shard.held,
             shard.by_task,
+            shard.templates,
         ]
         args: list[Argument] = [
             epoch,
@@ -233,8 +239,17 @@ class Dispatching:
         return status
 
     def rerender(self, epoch: int, entry_id: int, *, old: bytes, new: bytes) -> bool:
-        """Put *new* in the place of a one-time task's record *old*; return False when it has gone or changed."""
-        return bool(script("rerender").run(self.client, [self.keys.leader, self.keys.entry(entry_id)], [epoch, old, new]))
+        """Put *new*, a whole record, in the place of *old*, one as it is stored; return False when that has gone or changed."""
+        shard, (begin, cut) = self.keys, cut_record(new)
+        keys: list[str | bytes] = [shard.leader, shard.entry(entry_id), shard.due, shard.held, shard.templates, shard.template_dues]
+        args: list[Argument] = [epoch, old, begin + cut.rest, entry_id, cut.template.template_id, cut.template.text]
+        return bool(script("rerender").run(self.client, keys, args))
+
+    def sweep_templates(self, epoch: int) -> int:
+        """Remove some templates that no task needs any more; return how many."""
+        shard = self.keys
+        keys: list[str | bytes] = [shard.leader, shard.due, shard.held, shard.templates, shard.template_dues]
+        return int(script("sweep_templates").run(self.client, keys, [epoch, TEMPLATES_KEPT_MS, SWEPT_AT_ONCE, HELD_LOOKED_AT]))
 
     def quarantine(self, epoch: int, member: str | bytes, reason: str, *, backlog: bool = False) -> None:
         """Set an unreadable entry or backlog aside, with the reason."""

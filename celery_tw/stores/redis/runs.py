@@ -29,6 +29,7 @@ from celery_tw.stores.redis.keys import (
     Keys,
 )
 from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
+from celery_tw.stores.redis.templates import CUTTER
 
 RESERVATION_MS = 10_000
 PAGE = 500
@@ -266,7 +267,7 @@ class Runs:
         return str(self._in_period(call)[0])
 
     def park(self, ids: EntryIds, *, mid: str, task_id: str, rest: bytes, delay_ms: int, guard: Guard | None = None) -> None:
-        """Let a task wait in the timetable under its own mid; *rest* is its packed record from the line after the moment of storing."""
+        """Let a task wait in the timetable under its own mid; *rest* is its whole record from the line after the moment of storing."""
         for _ in range(2):
             entry_id = ids.take()
             if self._park(entry_id, mid=mid, task_id=task_id, rest=rest, delay_ms=delay_ms, guard=guard) == "put":
@@ -277,18 +278,21 @@ class Runs:
     def _park(self, entry_id: int, *, mid: str, task_id: str, rest: bytes, delay_ms: int, guard: Guard | None) -> str:
         shard, kind, key = self.keys, guard.kind if guard else "", guard.key if guard else ""
         keys: list[str | bytes] = [shard.due, shard.by_task, shard.news, shard.news_seq, shard.schema, shard.entry(entry_id)]
-        keys += (shard.guard(kind, key), shard.wait(kind, key), shard.head(kind, key))
+        keys += (shard.guard(kind, key), shard.wait(kind, key), shard.head(kind, key), shard.templates, shard.template_dues)
+        cut = CUTTER.cut(mid.encode(), rest)
         args: list[Argument] = [
             entry_id,
             mid,
             task_id,
-            rest,
+            cut.rest,
             delay_ms,
             kind,
             guard.argument if guard else "",
             SCHEMA,
             NEWS_KEPT,
             WAIT_KEPT_MS,
+            cut.template.template_id,
+            cut.template.text,
         ]
         reply = asked_twice(lambda: script("park").run(self.client, keys, args))
         self.redis_time.observe(int(reply[0]))
@@ -300,7 +304,8 @@ class Runs:
         """Start a long run again elsewhere; return put, refused or enough, and how often it has been lost."""
         shard, entry_id = self.keys, ids.take()
         keys: list[str | bytes] = [shard.run(mid), shard.lease(mid), shard.running, shard.due, shard.by_task]
-        keys += (shard.news, shard.news_seq, shard.leader, shard.entry(entry_id))
+        keys += (shard.news, shard.news_seq, shard.leader, shard.entry(entry_id), shard.templates, shard.template_dues)
+        cut = CUTTER.cut(mid.encode(), rest)
         args: list[Argument] = [
             right.kind,
             right.value,
@@ -311,10 +316,12 @@ class Runs:
             mid,
             entry_id,
             task_id,
-            rest,
+            cut.rest,
             delay_ms,
             NEWS_KEPT,
             RUN_KEPT_MS,
+            cut.template.template_id,
+            cut.template.text,
         ]
         now_ms, verdict, *losses = script("reassign").run(self.client, keys, args)
         self.redis_time.observe(int(now_ms))

@@ -30,9 +30,12 @@ local function next_in_line(guard, only)
     local id, waiter = string.match(first, '^(%d+):(.*)$')
     if only and waiter ~= only then return nil end
     redis.call('ZREM', guard.wait, first)
-    if redis.call('ZSCORE', due, id) then
-      redis.call('ZADD', due, now_text, id)
-      changed[#changed + 1] = id .. ':' .. now_text
+    local due_ms = redis.call('ZSCORE', due, id)
+    if due_ms then
+      if tonumber(due_ms) > now then
+        redis.call('ZADD', due, now_text, id)
+        changed[#changed + 1] = id .. ':' .. now_text
+      end
       return waiter
     end
   end
