@@ -74,7 +74,9 @@ class Node:
         self.publisher = publisher_for(app, now_ms=parts.redis_time.now_ms, go_on=lambda: self._publish.goes_on())
         self.outbox = self._outbox()
         self.superseding = Superseding(
-            open_fires=OpenFires(parts.client, parts.keys), cancel=lambda *asked: parts.canceller.stop(*asked), wake=lambda: self._stop.wake()
+            open_fires=OpenFires(parts.client, parts.keys),
+            cancel=lambda task_ids, reason: parts.canceller.stop(task_ids, reason),
+            wake=lambda: self._stop.wake(),
         )
         self.engine = assemble(
             parts.client,

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime, tzinfo
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from celery.canvas import Signature
 from celery.result import AsyncResult
 
+from celery_tw.errors import ImproperlyConfigured
 from celery_tw.integration.cancellation import remote_control, revoking
 from celery_tw.integration.cancellation.cancelling import Cancellation, Canceller
 from celery_tw.integration.clock_control import ClockControl
@@ -25,32 +26,52 @@ from celery_tw.integration.safeguards import check_namespace
 from celery_tw.integration.spawned_children import install_in_children
 from celery_tw.integration.status import Status, read_status
 
+if TYPE_CHECKING:
+    from celery_tw.integration.runs.patterns import GuardPatterns, Patterns
+
 
 class TimeWheel:
     """The time wheel of one Celery app: ``tw = TimeWheel(app)``.
 
     Making it a second time for the same app returns the first one; it is also ``app.timewheel``. It reads no setting and connects nowhere
-    before its first verb. Every verb may raise `StoreUnavailable` when Redis does not answer, and `ImproperlyConfigured`.
+    before its first verb. *guard* guards tasks by patterns of their names: ``TimeWheel(app, guard={"shop.*": {"once": True}})``. Every
+    verb may raise `StoreUnavailable` when Redis does not answer, and `ImproperlyConfigured`.
     """
 
     app: Any
     deferral: Deferral
+    guard: "GuardPatterns | None"
 
-    def __new__(cls, app: Any) -> Self:
+    def __new__(cls, app: Any, *, guard: "Patterns | None" = None) -> Self:
         existing = app.__dict__.get("timewheel")
         if isinstance(existing, cls):
+            existing._guard(guard)
             return existing
         wheel = super().__new__(cls)
         wheel.app = app
+        wheel.guard = None
         app.timewheel = wheel
         hide_our_urls()
         remote_control.install(app)
         revoking.install(app)
         wheel.deferral = Deferral(app)
         wheel.deferral.install()
-        install_in_children(app, cls)
+        install_in_children(app, lambda copy: cls(copy, guard=None if wheel.guard is None else wheel.guard.patterns))
         app.steps["worker"].add(GuardsNeedBase)
+        wheel._guard(guard)
         return wheel
+
+    def _guard(self, patterns: "Patterns | None") -> None:
+        """Guard tasks by their names; raises `ImproperlyConfigured` when other patterns are there already."""
+        if patterns is None or (self.guard is not None and self.guard.patterns == patterns):
+            return
+        if self.guard is not None:
+            raise ImproperlyConfigured("guard: this app's time wheel has other patterns already: give all of them in one place")
+        from celery_tw.integration.runs.patterns import GuardPatterns  # noqa: PLC0415 - they know our base, which knows the time wheel
+
+        guard = GuardPatterns(self.app, patterns)
+        guard.install()
+        self.guard = guard
 
     def __reduce__(self) -> tuple[type["TimeWheel"], tuple[Any]]:
         return type(self), (self.app,)

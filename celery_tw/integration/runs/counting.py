@@ -1,6 +1,6 @@
 """Counting: a worker says when the tasks of an entry that may not overlap begin, wait again and end.
 
-The fires of such an entry carry the header ``tw_counted``. Any task may be one, with our base or without, so it is done with Celery's signals:
+The fires of such an entry carry the header ``tw_counted``. Any task may be one, with our base or without, so Celery's signals do it:
 
 =====================================  ================================================================================
 a task with the header                 counts as

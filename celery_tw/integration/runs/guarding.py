@@ -102,23 +102,27 @@ class GuardsNeedBase(bootsteps.Step):
     """Keeps a worker from starting whose app has guards that nothing would heed."""
 
     def create(self, worker: Any) -> None:
+        patterns = worker.app.timewheel.guard
+        if patterns is not None:
+            patterns.guard_all()
+            patterns.warn_unmatched()
         refuse_guards_without_base(worker.app)
 
 
 def refuse_guards_without_base(app: Any) -> None:
     """Raise ImproperlyConfigured for a task of *app* that has a guard's option in its decorator and not one of our bases."""
     for name, task in app.tasks.items():
-        given = [] if getattr(task, "tw_guarded", False) else [option for option in OPTIONS if _is_given(task, option)]
+        given = [] if getattr(task, "tw_guarded", False) else [option for option in OPTIONS if is_given(type(task), option)]
         if given:
             raise ImproperlyConfigured(
                 f"the task {name} has the option {given[0]!r}, which needs the base celery_tw.Task or celery_tw.LongTask: "
-                f"expected @app.task(base=celery_tw.Task, {given[0]}=…)"
+                f"expected @app.task(base=celery_tw.Task, {given[0]}=…), or a pattern of TimeWheel(app, guard=…)"
             )
 
 
-def _is_given(task: Any, option: str) -> bool:
+def is_given(task_class: type, option: str) -> bool:
     """Return whether the decorator of a task names *option* with a value of ours; other libraries have methods of such names."""
-    value = vars(type(task)).get(option)
+    value = vars(task_class).get(option)
     return isinstance(value, str | int) and value is not False
 
 

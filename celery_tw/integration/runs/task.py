@@ -56,8 +56,12 @@ class Task(celery.Task):
         if request.called_directly or "tw_run" in vars(request):
             return super().__call__(*args, **kwargs)
         if request.is_eager:
-            return self.run(*args, **kwargs)
+            return self.tw_body(*args, **kwargs)
         return runner_of(self.app).call(self, args, kwargs)
+
+    def tw_body(self, *args: Any, **kwargs: Any) -> Any:
+        """Run what the guards are held for: the task's ``run``, or the ``__call__`` of the class that a pattern has guarded."""
+        return self.run(*args, **kwargs)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
         """Send the task; see `celery.Task.apply_async`. A unique task that waits or runs already is not sent: its result is returned."""
