@@ -29,6 +29,7 @@ from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.refused_messages import RefusedMessages
 from celery_tw.stores.redis.runs import Runs
+from celery_tw.stores.redis.terminations import Terminations
 from celery_tw.stores.redis.timetable import Timetable
 
 
@@ -58,11 +59,15 @@ class Connected:
 
     @cached_property
     def canceller(self) -> Canceller:
-        return Canceller(self.app, self.timetable, Cancelling(self.client, self.keys), self.runs)
+        return Canceller(self.app, self.timetable, Cancelling(self.client, self.keys), self.runs, self.terminations)
 
     @cached_property
     def runs(self) -> Runs:
         return runs_on(self.app, self.client, self.keys, self.settings, self.redis_time)
+
+    @cached_property
+    def terminations(self) -> Terminations:
+        return Terminations(self.client, self.keys)
 
     @cached_property
     def ejector(self) -> Ejector:

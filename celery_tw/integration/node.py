@@ -30,6 +30,7 @@ from celery_tw.scheduler.loops import Loop
 from celery_tw.scheduler.outbox import Outbox
 from celery_tw.scheduler.reaper import Reaper
 from celery_tw.scheduler.superseding import Superseding
+from celery_tw.scheduler.terminating import Terminating
 from celery_tw.scheduler.watchdog import Watchdog
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.news import NewsReader
@@ -100,13 +101,14 @@ class Node:
             supersede=self.superseding.supersede,
         )
         self.reaper = self._reaper()
+        self.terminating = self._terminating()
         self._news = NewsReader(parts.client, parts.keys)
         self._elect = Loop("tw-elect", self._elect_step)
         self._listen = Loop("tw-listen", self._listen_step)
         self._work = Loop("tw-work", self._work_step)
         self._publish = Loop("tw-publish", self._publish_step)
         self._reap = Loop("tw-reap", self.reaper.step)
-        self._stop = Loop("tw-stop", self.superseding.step)
+        self._stop = Loop("tw-stop", self._stop_step)
         prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._reap)
         self.loops = (*prompt, *patient, self._stop)  # the last may wait for the broker as long as it likes
         boot_ms, limit_ms = parts.clock.boot_ms(), STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS
@@ -139,6 +141,17 @@ class Node:
             most=parts.settings.max_reassignments,
             rest_of=record_rest,
             mourn=lambda record: mourn(parts.app, record),
+        )
+
+    def _terminating(self) -> Terminating:
+        parts = self.parts
+        return Terminating(
+            terminations=parts.terminations,
+            runs=parts.runs,
+            elector=self.elector,
+            clock=parts.clock,
+            redis_time=parts.redis_time,
+            terminate=lambda task_id: parts.canceller.terminate(task_id),
         )
 
     def started_ms(self) -> int:
@@ -209,6 +222,9 @@ class Node:
         if self.claims:
             self._publish.wake()
         return wait_ms
+
+    def _stop_step(self) -> int:
+        return min(self.superseding.step(), self.terminating.step())
 
     def _publish_step(self) -> int:
         return self.outbox.step()

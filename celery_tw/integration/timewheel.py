@@ -175,14 +175,15 @@ class TimeWheel:
         """
         return self._book.backfill(name, start, end, rate=rate, dry_run=dry_run)
 
-    def cancel(self, task_id: str, reason: str = "cancelled") -> Cancellation:
+    def cancel(self, task_id: str, reason: str = "cancelled", *, terminate_after: float | None = None) -> Cancellation:
         """Keep the task *task_id* from running: take it off the timetable, or ask the workers to revoke it when it does not wait there.
 
         *task_id* is the id of a deferred task, or that of a one-time entry's fire. All that waits under it goes; the result becomes
         REVOKED, and a chord hears of it. It concerns what was sent before: sent again with the same id, the task waits and runs. A task
-        that runs already is left to run.
+        with one of our bases that runs already is asked to stop, and when it has not done so *terminate_after* seconds later (by default
+        the ``cancel_grace`` of the task, if it has one) its process is ended; any other that runs is left to run.
         """
-        return self.canceller.cancel(task_id, reason)
+        return self.canceller.cancel(task_id, reason, terminate_after=terminate_after)
 
     @cached_property
     def canceller(self) -> Canceller:

@@ -274,6 +274,7 @@ def test_a_checkpoint_that_cannot_be_kept_is_refused(state: Any) -> None:
         ({"lock_busy": "hope"}, "lock_busy: expected one of"),
         ({"max_concurrency": 0}, "max_concurrency: expected a whole number"),
         ({"concurrency_key": "{account}"}, "beside concurrency_key"),
+        ({"cancel_grace": -1}, "cancel_grace: expected a number of seconds"),
     ],
 )
 def test_a_wrong_option_is_refused_when_the_task_is_made_known(options: dict[str, Any], match: str) -> None:

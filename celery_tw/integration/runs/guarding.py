@@ -10,6 +10,7 @@ option                 meaning
 ``ordering_key``       a key template: runs start in the order in which they were sent, in all tasks that name it
 ``idempotency_key``    a key template: a second task with the key has the first one's result
 ``unique``             True, or a key template: not sent again while one waits or runs
+``cancel_grace``       seconds in which a run that is cancelled has to stop before its process is ended; None: it may take its time
 =====================  ====================================================================================================
 """
 
@@ -31,7 +32,7 @@ from celery_tw.runtime.unique import alone
 from celery_tw.stores.redis.runs import Guard
 
 TEMPLATES = ("lock", "concurrency_key", "ordering_key", "idempotency_key")
-OPTIONS = (*TEMPLATES, "lock_busy", "max_concurrency", "unique")
+OPTIONS = (*TEMPLATES, "lock_busy", "max_concurrency", "unique", "cancel_grace")
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,9 @@ def read_guarding(task: Any) -> Guarding:
         raise _wrong(task, "max_concurrency", "a whole number from 1", limit)
     if "concurrency_key" in templates and limit is None:
         raise _wrong(task, "max_concurrency", "a whole number beside concurrency_key", limit)
+    grace = task.cancel_grace
+    if grace is not None and (not isinstance(grace, int | float) or isinstance(grace, bool) or grace < 0):
+        raise _wrong(task, "cancel_grace", "a number of seconds, 0 or more", grace)
     return Guarding(task.name, templates, limit, unique is True)
 
 
@@ -123,7 +127,7 @@ def refuse_guards_without_base(app: Any) -> None:
 def is_given(task_class: type, option: str) -> bool:
     """Return whether the decorator of a task names *option* with a value of ours; other libraries have methods of such names."""
     value = vars(task_class).get(option)
-    return isinstance(value, str | int) and value is not False
+    return isinstance(value, str | int | float) and value is not False
 
 
 def _template(task: Any, option: str) -> KeyTemplate:

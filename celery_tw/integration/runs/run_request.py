@@ -5,7 +5,10 @@ its child could not start; and when the child is gone, lets the run go on at onc
 """
 
 import logging
+import os
 import socket
+from signal import SIGKILL
+from threading import Timer
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
@@ -21,6 +24,9 @@ from celery_tw.stores.redis.runs import Guard, Right
 
 logger = logging.getLogger(__name__)
 
+
+KILL_AFTER_S = 5.0
+"""A process that is told to end because its task has not stopped has so long for its ``finally`` blocks."""
 
 YIELD_DELAY_MS = 500
 """A run that yields waits so long, or the very worker that shuts down might take it once more."""
@@ -64,6 +70,28 @@ class RunRequest(Request):
         super().on_timeout(soft, timeout)
         if not soft and not worker_state.should_terminate:
             end_run(self.task, self._context, "failed")
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """End the process of the task; if it was cancelled and has not stopped, for that reason, and for good."""
+        self._overdue = self._cancelled_for()
+        super().terminate(pool, signal)
+        if self._overdue and self.worker_pid:
+            timer = Timer(KILL_AFTER_S, _kill, (pool, self.worker_pid))
+            timer.daemon = True
+            timer.start()
+
+    _overdue: str | None = None
+
+    def _cancelled_for(self) -> str | None:
+        """Return the reason for which the run was asked to stop, or None."""
+        try:
+            return next((record.cancel for record in runner_of(self.app).runs.read([self.mid])), None)
+        except CeleryTWError as error:
+            logger.warning("%s[%s] is ended; whether it was cancelled before is not known: %s", self.name, self.id, error)
+            return None
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        super()._announce_revoked(self._overdue or reason, terminated, signum, expired)
 
     def _park(self, postponed: Postponed) -> None:
         runner, envelope = runner_of(self.app), envelope_of(self)
@@ -132,6 +160,14 @@ class RunRequest(Request):
         )
         self.acknowledge()
         logger.error("%s[%s] has lost its process too often and fails: %r", self.name, self.id, error)
+
+
+def _kill(pool: Any, pid: int) -> None:
+    """Kill the pool process *pid* if it is still there."""
+    processes = getattr(getattr(pool, "_pool", None), "_pool", None) or ()
+    if any(process.pid == pid and process.is_alive() for process in processes):
+        logger.warning("the process %d does not end and is killed", pid)
+        os.kill(pid, SIGKILL)
 
 
 def end_run(task: Any, request: Any, verb: str) -> None:

@@ -32,6 +32,7 @@ class Task(celery.Task):
     ordering_key: str | None = None
     idempotency_key: str | None = None
     unique: bool | str | None = None
+    cancel_grace: float | None = None
 
     long = False
     tw_guarded = True

@@ -39,6 +39,7 @@ key                 type    life        holds (written by)
 ``idem:<key>``      hash    1 day       the run under an idempotency key, and its result (workers, leader)
 ``unique:<key>``    string  expires     the id of the task that waits or runs under it (clients, workers)
 ``wait:<kind>:<k>`` zset    1 day       ``<entry id>:<mid>`` of parked tasks, in their turn (workers, leader)
+``terminations``    zset    until done  mid of a cancelled run → ms at which it is ended if it has not stopped (clients, leader)
 ``open:<name>``     hash    expires     id of a task of an entry's fire that has not ended → state, until when (leader, workers)
 ``head:<kind>:<k>`` hash    7 days      the head of an order, since when, and whether it has started (workers, leader)
 ``ckpt:<task id>``  string  7 days      the last checkpoint of a task, as JSON (workers)
@@ -243,6 +244,10 @@ class Keys:
 
     def head(self, kind: str, key: str) -> str:
         return f"{self.tag}:head:{kind}:{key}"
+
+    @property
+    def terminations(self) -> str:
+        return f"{self.tag}:terminations"
 
     def open_fires(self, name: str) -> str:
         return f"{self.tag}:open:{name}"
