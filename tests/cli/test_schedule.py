@@ -33,7 +33,8 @@ def test_an_added_entry_is_listed_in_words(cli):
 def test_adding_takes_every_option(cli, wheel):
     cli.done(
         *("schedule", "add", "tea", "shop.report", "--every", "30", "--args", '[1, "a"]', "--kwargs", '{"year": 2026}'),
-        *("--queue", "slow", "--misfire", "skip", "--overlap", "buffer_one", "--tolerance", "2.5", "--jitter", "1", "--start", "2040-01-01 00:00"),
+        *("--queue", "slow", "--misfire", "skip", "--overlap", "buffer_one", "--tolerance", "2.5", "--jitter", "1"),
+        *("--start", "2040-01-01 00:00"),
         *("--end", "2041-01-01T00:00Z", "--max-runs", "7", "--note", "earl grey", "--tz", "America/New_York"),
     )
     entry = wheel.entry("tea")
