@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import redis
+from billiard.exceptions import WorkerLostError
 from celery import Celery, states
 from celery._state import _task_stack
 from celery.exceptions import Retry, TaskRevokedError
@@ -189,3 +190,16 @@ def test_a_key_has_its_result_as_soon_as_a_body_has_run_whoever_passes_it_on(app
     runs.finish(Right.of_owner("gone:1:"), "lost", mid="a", task_id="a", guards=guards)
     second = runs.acquire(Claim(mid="b", owner="p", task="body", task_id="b", guards=guards))
     assert (second.verdict, second.result) == ("ran", b"1")
+
+
+def test_a_task_that_the_broker_brings_once_more_after_too_many_losses_fails_without_its_body(
+    make_app: Callable[..., Celery], mid_of_next_send: str
+) -> None:
+    app = make_app(tw_max_reassignments=2)
+    body = Body(app, lambda _: 1)
+    for number in range(3):
+        body.runs.acquire(Claim(mid=mid_of_next_send, owner=f"gone:{number}:x", task="body", task_id="t"))
+        body.runs.finish(Right.of_owner(f"gone:{number}:"), "lost", mid=mid_of_next_send, task_id="t")
+    with body.work(), pytest.raises(WorkerLostError, match="3 times"):
+        body.task.apply_async(task_id="t").get(timeout=TIMEOUT_S)
+    assert body.ran == []

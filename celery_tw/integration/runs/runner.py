@@ -22,6 +22,7 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from billiard.exceptions import WorkerLostError
 from celery import signals
 from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.states import REVOKED, SUCCESS
@@ -124,6 +125,8 @@ class Runner:
         if answer.verdict == "ran":
             run.move(State.RAN)
             return self._pass_on(task, run, read_outcome(answer.result))
+        if answer.losses > self.settings.max_reassignments:
+            raise self._given_up(task, run)
         failpoint("R1")
         return self._conclude(task, run, self._body(task, run, args, kwargs))
 
@@ -165,6 +168,17 @@ class Runner:
                 return Ignore("skipped, the lock is held")
         wait_ms = max(SOONEST_MS, min(answer.wait_ms + SOONEST_MS, LOOK_AGAIN_MS))
         return Postponed(wait_ms, None if guard is None else (guard.kind, guard.key, guard.argument))
+
+    def _given_up(self, task: Any, run: Run) -> Ignore:
+        """Fail a task that the broker brings once more after it was lost too often; Celery would take the error for another loss."""
+        error, request = WorkerLostError(f"its processes were lost {run.losses} times"), task.request
+        run.move(State.FAILED)
+        task.backend.mark_as_failure(run.task_id, error, request=request, store_result=stores_errors(self.app, task, request))
+        facts = {"task_id": run.task_id, "exception": error, "args": request.args, "kwargs": request.kwargs}
+        signals.task_failure.send(sender=task, traceback=None, einfo=None, **facts)
+        events.run_given_up.send(sender=task, mid=run.mid, task=run.task, task_id=run.task_id, losses=run.losses)
+        logger.error("%s[%s] was lost %d times and fails", run.task, run.task_id, run.losses)
+        return Ignore("lost too often")
 
     # The body
 
@@ -277,7 +291,7 @@ class Runner:
         if state is None and run.long:
             self._return(task, run)
             return
-        verb = "cancelled" if run.state is State.CANCELLED else _verb(state, retval)
+        verb = str(run.state) if run.state in (State.CANCELLED, State.FAILED) else _verb(state, retval)
         try:
             self._end(task, run, verb)
         except (StoreUnavailable, StoreRefused) as error:
