@@ -10,7 +10,8 @@
 ``K3:kill:5``               the fifth time; likewise ``K3:delay:200ms:5``, from the fifth time on
 ==========================  ==================================================================================
 
-Without the variable each place costs a comparison.
+With ``TW_FAILPOINT_ONCE`` only one process does so, whichever makes the file that it names: the others go on, as they must where a process
+that dies is replaced. Without the variable each place costs a comparison.
 
 =====  =============================================================================
 K0     before what is due is claimed
@@ -87,8 +88,19 @@ def failpoint(name: str) -> None:
     passed = next(_passes)
     if _armed.delay_ms and passed >= _armed.time:
         time.sleep(_armed.delay_ms / 1000)
-    if passed == _armed.time:
+    if passed == _armed.time and _is_first(os.environ.get("TW_FAILPOINT_ONCE")):
         _strike(name)
+
+
+def _is_first(flag: str | None) -> bool:
+    """Return whether no process has been here before this one; always when no file can tell."""
+    if not flag:
+        return True
+    try:
+        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _strike(name: str) -> None:
