@@ -184,7 +184,8 @@ def fire(dispatching: Dispatching, epoch: int, *ids: int, due_ms: int = 2000) ->
 def test_redis_joins_what_python_cuts(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, keys: Keys, epoch: int, tasks: list[OneTime]
 ) -> None:
-    redis_client.delete("celery", "other", keys.due, keys.names, keys.fired)
+    redis_client.delete("celery", "other", keys.due, keys.names, keys.fired, keys.templates, keys.template_dues)
+    timetable = Timetable(redis_client, keys)
     ids = [2 * index + 1 for index in range(len(tasks))]
     tasks = [replace(task, name=f"{task.name}{index}") for index, task in enumerate(tasks)]
     assert timetable.put_one_time([write_of(task, entry_id) for task, entry_id in zip(tasks, ids, strict=True)])[1] == ["put"] * len(ids)

@@ -21,7 +21,8 @@ A template's id is a digest of its text, so all processes agree on it without as
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -36,11 +37,15 @@ MOST_VALUES = 50
 WORTH_SHARING = 16
 """Shorter values may be the same by chance: to share them would make a template for each pattern of chances."""
 
+NEAR = 24
+"""What stands between two values is not shared if it is as short as this: one value is found and joined faster than two."""
+
 SHAPES_KEPT = 1000
 """Past so many in one process, messages of yet another shape are stored in one piece."""
 
 TRIED = 4
 MARK = b"\0"
+EMPTY = (b"{}", b"[]")
 
 OF_THE_KIND = (
     "body_encoding|compression|content-encoding|content-type|declare|delivery|delivery_info|delivery_mode|exchange|exchanges|headers|lang|"
@@ -149,7 +154,7 @@ def _spans(body: bytes, begins: int) -> Iterator[tuple[int, int]]:
 def _values_in(body: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
     for found in _VALUE.finditer(body, begin, end):
         first, last = found.span(found.lastindex or 0)
-        if first < last:
+        if first < last and body[first:last] not in EMPTY:
             yield first, last
 
 
@@ -159,6 +164,7 @@ def _shape(body: bytes, spans: list[tuple[int, int]], head: tuple[bytes, bytes, 
     The longest comes last, unless one holds more than one line.
     """
     known = {line_text: line for line, line_text in zip((MID, NAME, TASK_ID), head, strict=True) if line_text}
+    spans = _merged(body, spans, known.keys())
     values: list[bytes] = []
     lines = []
     for first, last in spans:
@@ -177,6 +183,25 @@ def _shape(body: bytes, spans: list[tuple[int, int]], head: tuple[bytes, bytes, 
     text = pieces[0] + b"".join(MARK + letter_of(line) + piece for line, piece in zip(lines, pieces[1:], strict=True))
     steps = tuple((line, piece, len(piece)) for line, piece in zip(lines, pieces[1:], strict=True))
     return _Shape(Template(id_of(text), text), pieces[0], steps, TEMPLATE + len(values)), values
+
+
+def _merged(body: bytes, spans: list[tuple[int, int]], shared: Collection[bytes]) -> list[tuple[int, int]]:
+    """Return *spans* with neighbours made one, but for values that stand somewhere else too."""
+    values = Counter(body[first:last] for first, last in spans)
+    merged: list[tuple[int, int]] = []
+    alone = True
+    for first, last in spans:
+        value = body[first:last]
+        before, alone = alone, value in shared or (values[value] > 1 and len(value) >= WORTH_SHARING)
+        if before or alone or not _is_short(body[merged[-1][1] : first]):
+            merged.append((first, last))
+        else:
+            merged[-1] = (merged[-1][0], last)
+    return merged
+
+
+def _is_short(between: bytes) -> bool:
+    return len(between) <= NEAR and b"\n" not in between
 
 
 def _moved(line: int, gap: int, last: int) -> int:

@@ -58,16 +58,16 @@ local function template_of(id)
 end
 
 -- The message of a record: the lines of its head that messages hold, and its values from *at* on, in their places. Nil if one is missing.
-local line = {}
+local line, find, sub = {}, string.find, string.sub
 local function join(template, record, at)
   local pieces, gaps, lines, last_line = template.pieces, template.gaps, template.lines, template.last_line
   for i = VALUES, last_line - 1 do
-    local stop = string.find(record, '\n', at, true)
+    local stop = find(record, '\n', at, true)
     if not stop then return nil end
-    line[i] = string.sub(record, at, stop - 1)
+    line[i] = sub(record, at, stop - 1)
     at = stop + 1
   end
-  line[last_line] = string.sub(record, at)
+  line[last_line] = sub(record, at)
   for i = 1, #gaps do
     local value = line[lines[i]]
     if not value then return nil end
