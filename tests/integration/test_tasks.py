@@ -1,4 +1,4 @@
-"""Guarded tasks in a worker of threads: which of them run, and with what result. Real kills are in ``tests/processes/test_runs.py``."""
+"""Guarded tasks in a worker of threads: which of them run, and with what result. Real kills are in ``tests/processes``."""
 
 import threading
 from collections.abc import Callable, Iterator
