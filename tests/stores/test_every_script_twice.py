@@ -33,6 +33,7 @@ from celery_tw.stores.redis.open_fires import OpenFires, waiting_member
 from celery_tw.stores.redis.refused_messages import RefusedMessages
 from celery_tw.stores.redis.runs import Claim, Guard, Right, Runs
 from celery_tw.stores.redis.scripts import script
+from celery_tw.stores.redis.terminations import Terminations
 from celery_tw.stores.redis.timetable import Timetable
 from tests.cutting import CuttingProxy
 from tests.stores.test_timetable import one_time, recurring
@@ -60,6 +61,7 @@ class Shard:
         self.deferring = Deferring(client, KEYS, grace_ms=None, clock=SystemClock())
         time = RedisTime(SystemClock())
         self.open_fires = OpenFires(client, KEYS)
+        self.terminations = Terminations(client, KEYS)
         self.runs = Runs(client, KEYS, redis_time=time, lease_ms=60_000, done_kept_ms=3_600_000, grace_ms=60_000)
 
     @cached_property
@@ -330,6 +332,7 @@ ROWS: dict[str, Row] = {
         second=("refused", 0),
         because="it waits in the timetable already, and is lost once",
     ),
+    "plan_termination": Row(call=lambda shard: shard.terminations.plan("m", after_ms=1000)),
     "park": Row(begin=Shard.acquire, call=Shard.park, repeats=True),
     "draw_number": Row(call=lambda shard: shard.runs.draw_number("k", "m1")),
     "claim_unique": Row(call=lambda shard: shard.runs.claim_unique("k", "t1", kept_ms=60_000)),
