@@ -141,6 +141,17 @@ def test_the_first_countdown_of_a_process_counts_by_the_time_of_redis(app: Celer
     assert before_ms + 60_000 <= due_ms < before_ms + 600_000
 
 
+def test_a_redis_that_does_not_tell_its_time_is_asked_once(app: Celery, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+    redis_client.execute_command("ACL SETUSER", "default", "-time")
+    try:
+        for _ in range(2):
+            app.tasks["add"].apply_async(countdown=60)
+    finally:
+        redis_client.execute_command("ACL SETUSER", "default", "+time")
+    assert (len(queued(redis_client)), counts(app)) == (2, {"refused": 2})
+    assert caplog.text.count("Redis does not tell its time") == 1
+
+
 def test_every_way_of_sending_is_taken_over(app: Celery, redis_client: redis.Redis) -> None:
     add, later = app.tasks["add"], datetime.now(UTC) + timedelta(hours=1)
     add.apply_async((1,), eta=later)
