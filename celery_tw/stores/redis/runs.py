@@ -28,6 +28,7 @@ from celery_tw.stores.redis.keys import (
     WAIT_KEPT_MS,
     Keys,
 )
+from celery_tw.stores.redis.own_connections import OwnConnections
 from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
 from celery_tw.stores.redis.templates import CUTTER
 
@@ -132,6 +133,7 @@ class Runs:
 
     def __init__(self, client: RedisClient, keys: Keys, *, redis_time: RedisTime, lease_ms: int, done_kept_ms: int, grace_ms: int) -> None:
         self.client = client
+        self.own = OwnConnections(client)
         self.keys = keys
         self.redis_time = redis_time
         self.lease_ms = lease_ms
@@ -151,7 +153,7 @@ class Runs:
         def call(period: int) -> list[Any]:
             keys: list[str | bytes] = [shard.run(claim.mid), shard.lease(claim.mid), shard.running, shard.token]
             keys += (*self._done(period, digest), shard.leader, shard.seen, *self._guard_keys(guards))
-            reply: list[Any] = script("acquire_run").run(self.client, keys, [*head, period, self.done_kept_ms, *tail])
+            reply: list[Any] = script("acquire_run").run(self.own, keys, [*head, period, self.done_kept_ms, *tail])
             return reply
 
         verdict, *facts = self._in_period(call)
@@ -159,7 +161,7 @@ class Runs:
 
     def ran(self, mid: str, token: str, result: bytes) -> bool:
         """Record that the body has returned; return False when the run is another's by now."""
-        reply: bytes = script("ran").run(self.client, [self.keys.run(mid)], [token, result])
+        reply: bytes = script("ran").run(self.own, [self.keys.run(mid)], [token, result])
         return reply == b"ok"
 
     def holds(self, mid: str, token: str) -> bool:
@@ -182,7 +184,7 @@ class Runs:
         def call(period: int) -> list[Any]:
             keys: list[str | bytes] = [shard.run(mid), shard.lease(mid), shard.running, self._done(period, digest)[0]]
             keys += (shard.due, shard.news, shard.news_seq, shard.leader, shard.checkpoint(task_id), *self._guard_keys(guards))
-            reply: list[Any] = script("finish_run").run(self.client, keys, [*head, period, *tail])
+            reply: list[Any] = script("finish_run").run(self.own, keys, [*head, period, *tail])
             return reply
 
         verdict, *facts = self._in_period(call)
