@@ -141,7 +141,9 @@ def test_the_first_countdown_of_a_process_counts_by_the_time_of_redis(app: Celer
     assert before_ms + 60_000 <= due_ms < before_ms + 600_000
 
 
-def test_a_redis_that_does_not_tell_its_time_is_asked_once(app: Celery, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_redis_that_does_not_tell_its_time_is_asked_once(
+    app: Celery, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     redis_client.execute_command("ACL SETUSER", "default", "-time")
     try:
         for _ in range(2):
