@@ -22,19 +22,20 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from billiard.exceptions import WorkerLostError
 from celery import signals
 from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
-from celery.states import REVOKED, SUCCESS
+from celery.states import REVOKED
 
 from celery_tw import events
 from celery_tw.clock import RedisTime, SystemClock
-from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, ResultNotKept, StoreRefused, StoreUnavailable, TaskCancelled, TaskYielded
+from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, StoreUnavailable, TaskCancelled, TaskYielded
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
 from celery_tw.integration.messages.identity_headers import MID
 from celery_tw.integration.runs.kept_results import ignores_result, stores_errors
+from celery_tw.integration.runs.mourning import mourn_here
 from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown, read_outcome
+from celery_tw.integration.runs.passing_on import pass_on
 from celery_tw.integration.runs.received import record_rest
 from celery_tw.runtime.checkpoint import Checkpoint
 from celery_tw.runtime.heartbeat import Heartbeat
@@ -124,9 +125,11 @@ class Runner:
         self.heartbeat.add(run)
         if answer.verdict == "ran":
             run.move(State.RAN)
-            return self._pass_on(task, run, read_outcome(answer.result))
+            return pass_on(task, run, read_outcome(answer.result))
         if answer.losses > self.settings.max_reassignments:
-            raise self._given_up(task, run)
+            run.move(State.FAILED)
+            mourn_here(task, run)
+            raise Ignore("lost too often")
         failpoint("R1")
         return self._conclude(task, run, self._body(task, run, args, kwargs))
 
@@ -168,17 +171,6 @@ class Runner:
                 return Ignore("skipped, the lock is held")
         wait_ms = max(SOONEST_MS, min(answer.wait_ms + SOONEST_MS, LOOK_AGAIN_MS))
         return Postponed(wait_ms, None if guard is None else (guard.kind, guard.key, guard.argument))
-
-    def _given_up(self, task: Any, run: Run) -> Ignore:
-        """Fail a task that the broker brings once more after it was lost too often; Celery would take the error for another loss."""
-        error, request = WorkerLostError(f"its processes were lost {run.losses} times"), task.request
-        run.move(State.FAILED)
-        task.backend.mark_as_failure(run.task_id, error, request=request, store_result=stores_errors(self.app, task, request))
-        facts = {"task_id": run.task_id, "exception": error, "args": request.args, "kwargs": request.kwargs}
-        signals.task_failure.send(sender=task, traceback=None, einfo=None, **facts)
-        events.run_given_up.send(sender=task, mid=run.mid, task=run.task, task_id=run.task_id, losses=run.losses)
-        logger.error("%s[%s] was lost %d times and fails", run.task, run.task_id, run.losses)
-        return Ignore("lost too often")
 
     # The body
 
@@ -242,24 +234,6 @@ class Runner:
         if not held:
             run.state = State.LOST
         return held
-
-    def _pass_on(self, task: Any, run: Run, outcome: Returned | Retries | Unshown) -> Any:
-        """Return, or raise, what a predecessor has left on record."""
-        if isinstance(outcome, Returned):
-            return outcome.value
-        if isinstance(outcome, Retries):
-            return self._send_retry(task, run, outcome)
-        found = task.backend.get_task_meta(run.task_id)
-        if found["status"] == SUCCESS:
-            return found["result"]
-        raise ResultNotKept(outcome.kind)
-
-    def _send_retry(self, task: Any, run: Run, retry: Retries) -> Any:
-        try:
-            task.apply_async(retry.args, retry.kwargs, retry.task_id, **retry.options)
-        except Exception as error:  # whatever the broker raises: the message comes again, and the retry is on record
-            raise Reject(f"its retry could not be sent: {error}", requeue=True) from error
-        raise Retry("sent again for a process that died", when=retry.options.get("eta") or retry.options.get("countdown"))
 
     def _until_lost(self, run: Run, ask: Callable[[], bool]) -> bool:
         """Ask until Redis answers or the lease is trusted no longer."""
