@@ -16,9 +16,10 @@ from hashlib import blake2b
 from typing import Any
 
 from celery_tw.clock import RedisTime
-from celery_tw.errors import StoreUnavailable
+from celery_tw.errors import MalformedRecord, StoreUnavailable
 from celery_tw.stores.redis.codec import SCHEMA
 from celery_tw.stores.redis.deferring import EntryIds
+from celery_tw.stores.redis.envelope import read_envelope
 from celery_tw.stores.redis.keys import (
     DRAIN_KEPT_MS,
     IDEMPOTENCY_KEPT_MS,
@@ -281,6 +282,7 @@ class Runs:
         shard, kind, key = self.keys, guard.kind if guard else "", guard.key if guard else ""
         keys: list[str | bytes] = [shard.due, shard.by_task, shard.news, shard.news_seq, shard.schema, shard.entry(entry_id)]
         keys += (shard.guard(kind, key), shard.wait(kind, key), shard.head(kind, key), shard.templates, shard.template_dues)
+        keys += (shard.run(mid), shard.running)
         cut = CUTTER.cut(mid.encode(), rest)
         args: list[Argument] = [
             entry_id,
@@ -295,6 +297,7 @@ class Runs:
             WAIT_KEPT_MS,
             cut.template.template_id,
             cut.template.text,
+            RUN_KEPT_MS,
         ]
         reply = asked_twice(lambda: script("park").run(self.client, keys, args))
         self.redis_time.observe(int(reply[0]))
@@ -416,20 +419,33 @@ def _record(mid: str, found: dict[bytes, bytes], counter: bytes | None) -> Recor
     def text(name: str) -> str:
         return found.get(name.encode(), b"").decode(errors="replace")
 
+    envelope = found.get(b"envelope")
+    task, task_id = text("task"), text("id")
+    if envelope is not None and not task_id:
+        task, task_id = _named_in(envelope)
     return Record(
         mid=mid,
         state=text("state"),
         token=text("token"),
         owner=text("owner"),
-        task=text("task"),
-        task_id=text("id"),
+        task=task,
+        task_id=task_id,
         at_ms=int(text("at") or 0),
         losses=int(text("lost") or 0),
         guards=read_guards(text("guards")),
-        envelope=found.get(b"envelope"),
+        envelope=envelope,
         cancel=text("cancel") if b"cancel" in found else None,
         counter=counter.decode() if counter else "",
     )
+
+
+def _named_in(envelope: bytes) -> tuple[str, str]:
+    """Return the task and the task id in a message, for a run that no process has begun yet."""
+    try:
+        read = read_envelope(envelope)
+    except MalformedRecord:
+        return "", ""
+    return str(read.headers.get("task") or ""), read.task_id
 
 
 _ANSWERS: dict[str, Callable[[list[Any], Sequence[Guard]], Answer]] = {
