@@ -23,7 +23,7 @@ from celery_tw.integration.publishing.outbox_control import OutboxControl
 from celery_tw.integration.runs.guarding import GuardsNeedBase
 from celery_tw.integration.runs.run_views import RunList
 from celery_tw.integration.safeguards import check_namespace
-from celery_tw.integration.spawned_children import install_in_children
+from celery_tw.integration.spawned_children import copies_of, install_in_children
 from celery_tw.integration.status import Status, read_status
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class TimeWheel:
         guard = GuardPatterns(self.app, patterns)
         guard.install()
         self.guard = guard
+        for copy in copies_of(self.app):
+            type(self)(copy, guard=patterns)
 
     def __reduce__(self) -> tuple[type["TimeWheel"], tuple[Any]]:
         return type(self), (self.app,)
