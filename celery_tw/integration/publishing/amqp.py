@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from amqp import spec
 from kombu.transport.pyamqp import Transport
 
 from celery_tw.errors import BrokerUnavailable
@@ -30,7 +29,7 @@ from celery_tw.failpoints import failpoint
 from celery_tw.integration.messages.neutral import current_properties
 from celery_tw.integration.publishing.cork import Cork
 from celery_tw.integration.publishing.declarations import Declarations
-from celery_tw.integration.publishing.written_message import UNWRITABLE, WrittenMessage
+from celery_tw.integration.publishing.publish_frames import UNWRITABLE, publish_frames
 from celery_tw.scheduler.ports import Outcome
 from celery_tw.stores.redis.envelope import Envelope
 
@@ -170,19 +169,26 @@ class AmqpPublisher:
 
     def _write(self, flight: "_Flight", position: int, envelope: Envelope) -> None:
         """Write one message, as the channel's ``basic_publish`` does, which would look for what the broker says before each."""
-        message = WrittenMessage(
-            envelope.body,
-            content_type=envelope.content_type,
-            content_encoding=envelope.content_encoding,
-            application_headers=envelope.headers,
+        properties = {
+            "content_type": envelope.content_type,
+            "content_encoding": envelope.content_encoding,
+            "application_headers": envelope.headers,
             **current_properties(envelope, now_ms=self.now_ms()),
-        )
-        destination = (0, envelope.exchange, envelope.routing_key, envelope.expects_a_queue, False)
+        }
         try:
-            self._channel.send_method(spec.Basic.Publish, "Bssbb", destination, message)
+            frames = publish_frames(
+                envelope.body,
+                properties,
+                exchange=envelope.exchange,
+                routing_key=envelope.routing_key,
+                mandatory=envelope.expects_a_queue,
+                channel_id=self._channel.channel_id,
+                frame_max=self._connection.frame_max,
+            )
         except UNWRITABLE as error:
             flight.outcomes[position] = Outcome("refused", f"AMQP has no words for it: {error!r}")
             return
+        self._cork.write(frames)
         self._sent += 1
         flight.pending[self._sent] = position
 

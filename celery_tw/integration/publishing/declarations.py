@@ -12,7 +12,7 @@ from typing import Any
 from kombu.entity import Exchange
 
 from celery_tw.integration.messages.neutral import known_queues
-from celery_tw.integration.publishing.written_message import UNWRITABLE
+from celery_tw.integration.publishing.publish_frames import UNWRITABLE
 from celery_tw.stores.redis.envelope import Envelope
 
 logger = logging.getLogger(__name__)
