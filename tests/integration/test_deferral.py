@@ -206,7 +206,7 @@ def _comparable(message: bytes) -> dict:
     envelope = json.loads(message)
     envelope["properties"].pop("delivery_tag")
     envelope["properties"].pop("expiration", None)
-    for name in ("tw_mid", "tw_eta"):
+    for name in ("tw_mid", "tw_eta", "tw_seq"):
         envelope["headers"].pop(name, None)
     expires = envelope["headers"].pop("expires")
     return {**envelope, "expires": expires and expires[:15]}
@@ -226,7 +226,7 @@ def test_the_body_is_compressed_and_serialised_as_asked(app: Celery, redis_clien
     assert pickle.loads(zlib.decompress(body))[0] == (1, 2)
 
 
-def test_a_stored_task_is_fired_as_it_is(app: Celery, redis_client: redis.Redis) -> None:
+def test_a_stored_task_is_fired_as_it_is_with_its_number(app: Celery, redis_client: redis.Redis) -> None:
     app.tasks["add"].apply_async((1, 2), countdown=60)
     (task,) = waiting(redis_client)
     led = Election(redis_client, KEYS).acquire("me", lease_ms=10_000)
@@ -238,7 +238,9 @@ def test_a_stored_task_is_fired_as_it_is(app: Celery, redis_client: redis.Redis)
     _, statuses = dispatching.fire_once(led.epoch, [(1000, int(member))], fingerprint=task.fingerprint, queue_keys=[b"celery"]).statuses()
 
     assert statuses == ["fired"]
-    assert redis_client.lrange("celery", 0, -1) == [task.message]
+    first = led.epoch * 2**20
+    assert redis_client.lrange("celery", 0, -1) == [task.message.replace(rb'"tw_seq": "\u0000s"', b'"tw_seq": %d' % first)]
+    assert headers_of(task)["tw_seq"] != first
     assert not redis_client.exists(KEYS.by_task)
 
 

@@ -382,11 +382,12 @@ def called_twice(row: Row, shard: Shard, proxy: CuttingProxy, *, digest: str) ->
 
 MOMENT = re.compile(r"(?<!\d)1[6-9]\d{11}(-\d+)?(?!\d)")
 NONCE = re.compile(r"\b[0-9a-f]{32}\b")
+NUMBER = re.compile(r"\b\d{19}\b")
 
 
 def timeless(text: str) -> str:
-    """Return *text* with each present moment, and each nonce, as one and the same."""
-    return NONCE.sub("<nonce>", MOMENT.sub("<now>", text))
+    """Return *text* with each present moment, each nonce, and each number of a message as one and the same."""
+    return NUMBER.sub("<number>", NONCE.sub("<nonce>", MOMENT.sub("<now>", text)))
 
 
 def standing(client: redis.Redis, *, without: tuple[str, ...]) -> dict[str, str]:

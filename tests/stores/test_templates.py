@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu.utils.json import dumps
 
+from celery_tw.core.sequence import MARK, TEXT, numbered
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.dispatching import Dispatching
@@ -31,9 +32,10 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 ENVELOPES = st.builds(
-    lambda body, headers, properties: dumps({"body": body, "headers": headers, "properties": properties}).encode(),
+    lambda body, headers, more, properties: dumps({"body": body, "headers": {**headers, **more}, "properties": properties}).encode(),
     st.text(),
     st.dictionaries(st.sampled_from(["id", "task", "tw_mid", "origin", "stamps", "expires", "retries"]) | st.text(), VALUES, max_size=8),
+    st.sampled_from([{}, {"tw_seq": MARK}, {"tw_seq": MARK, "x": 1}, {"tw_eta": 1_800_000_000_000, "tw_seq": MARK, "last": "a text"}]),
     st.dictionaries(st.sampled_from(["correlation_id", "priority", "delivery_info"]), VALUES),
 )
 TASKS = st.builds(
@@ -193,8 +195,12 @@ def test_redis_joins_what_python_cuts(
 
     assert fire(dispatching, epoch, *ids) == ["fired"] * len(ids)
 
+    last = int(redis_client.hget(keys.leader, "seq") or 0)
+    numbers = {task.mid + task.name: number for number, task in enumerate(tasks, start=last)}
     for queue in ("celery", "other"):
-        assert redis_client.lrange(queue, 0, -1)[::-1] == [task.message for task in tasks if task.queue_key == queue]
+        expected = [numbered(task.message, numbers[task.mid + task.name]) for task in tasks if task.queue_key == queue]
+        assert redis_client.lrange(queue, 0, -1)[::-1] == expected
+        assert not any(TEXT in message for message in expected)
 
 
 def test_tasks_of_a_kind_share_one_template_in_redis(timetable: Timetable, redis_client: redis.Redis, keys: Keys) -> None:
@@ -223,6 +229,49 @@ def test_a_task_whose_template_is_gone_or_does_not_fit_is_malformed_and_harms_no
     assert statuses[1].startswith("malformed the record does not fit its template")
     assert statuses[2] == "fired"
     assert [fresh.name_of(entry_id) for entry_id in (3, 5)] == [None, None]
+
+
+@pytest.mark.parametrize("count", [MOST_VALUES, SHAPES_KEPT + 1])
+def test_a_message_in_one_piece_gets_its_number_too(
+    count: int, timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
+) -> None:
+    headers = {f"header-{number}": f"a value of its own {number}" for number in range(count)}
+    task = celery_task(tw_seq=MARK, **headers)
+    timetable.put_one_time([write_of(task, 1)])
+
+    assert fire(dispatching, epoch, 1) == ["fired"]
+
+    assert redis_client.lrange("celery", 0, -1) == [numbered(task.message, epoch * 2**20)]
+
+
+def test_numbers_are_counted_beyond_what_lua_keeps_exactly(
+    timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
+) -> None:
+    tasks = [celery_task(number, tw_seq=MARK) for number in range(4)]
+    timetable.put_one_time([write_of(task, 2 * number + 1) for number, task in enumerate(tasks)])
+    rest = -epoch * 2**20 % 10**9
+    dispatching.numbers.take(epoch, rest - 2)
+
+    assert fire(dispatching, epoch, 1, 3, 5, 7) == ["fired"] * 4
+
+    first = epoch * 2**20 + rest - 2
+    sent = [json.loads(message)["headers"]["tw_seq"] for message in redis_client.lrange("celery", 0, -1)]
+    assert sent[::-1] == [first, first + 1, first + 2, first + 3]
+    assert (first + 2) % 10**9 == 0
+
+
+def test_a_call_that_arrives_after_a_later_one_fires_nothing(
+    timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    timetable.put_one_time([write_of(celery_task(number), 2 * number + 1) for number in range(2)])
+    late = Dispatching(redis_client, keys, lease_ms=60_000, history_size=0)
+    late.numbers.take(epoch, 5)
+    dispatching.numbers.take(epoch, 10)
+    assert fire(dispatching, epoch, 1) == ["fired"]
+
+    assert fire(late, epoch, 3) == ["moved"]
+
+    assert redis_client.llen("celery") == 1
 
 
 def test_texts_are_found_in_what_tasks_share_and_in_what_they_do_not(timetable: Timetable, redis_client: redis.Redis, keys: Keys) -> None:

@@ -9,6 +9,7 @@ from celery_tw.core.allowed import AllowedTasks
 from celery_tw.core.command import Command
 from celery_tw.core.definition import Delivery
 from celery_tw.core.misfire import MissedRange, SkippedRange
+from celery_tw.core.sequence import Numbers, numbered
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
 from celery_tw.stores.redis.envelope import NEUTRAL
@@ -72,12 +73,12 @@ class _Arguments:
     open_ms: int = 0
     queues: dict[str | bytes, int] = field(default_factory=dict)
 
-    def add_commands(self, commands: Sequence[Command], delivery: Delivery) -> None:
+    def add_commands(self, commands: Sequence[Command], payloads: Sequence[bytes], delivery: Delivery) -> None:
         self.args.append(len(commands))
-        for command in commands:
+        for command, payload in zip(commands, payloads, strict=True):
             claims = command.operation == "claim"
             index = self.queues.setdefault(self.outbox if claims else command.key, len(self.queues))
-            self.args += (self._word(command, delivery), index, command.payload)
+            self.args += (self._word(command, delivery), index, payload)
 
     def _word(self, command: Command, delivery: Delivery) -> str:
         if command.operation == "claim":
@@ -108,6 +109,7 @@ class Dispatching:
         self.allowed = allowed
         self.open_ms = open_ms
         self.line = Line(client)
+        self.numbers = Numbers()
 
     def page(self, *, cursor_ms: int, cursor_member: str, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to *limit* pairs of due ms and member after the cursor and not after *until_ms*."""
@@ -123,12 +125,23 @@ class Dispatching:
         """Carry out decided slots; the status of each will be fired, moved, early or refused with the reason."""
         shard = self.keys
         call = _Arguments(shard.outbox, [shard.leader, shard.due, shard.backlogs, shard.names], [], self.open_ms)
-        for write in writes:
-            self._add_write(call, write)
-        head: list[Argument] = [epoch, self.lease_ms, self.history_size, len(writes), len(call.keys) + 1, SKIPS_KEPT_MS]
+        first, payloads = self._numbered(epoch, [write.commands for write in writes])
+        for write, messages in zip(writes, payloads, strict=True):
+            self._add_write(call, write, messages)
+        head: list[Argument] = [epoch, self.lease_ms, self.history_size, len(writes), len(call.keys) + 1, SKIPS_KEPT_MS, first]
         return self.line.send("fire", [*call.keys, *call.queues], head + call.args)
 
-    def _add_write(self, call: _Arguments, write: SlotWrite) -> None:
+    def _numbered(self, epoch: int, entries: Sequence[Sequence[Command]]) -> tuple[int, list[list[bytes]]]:
+        """Return the first number, and the payloads of *entries* with their numbers, in the order in which the script sends them."""
+        first = number = self.numbers.take(epoch, sum(map(len, entries)))
+        payloads = [[command.payload for command in commands] for commands in entries]
+        for entry in sorted(range(len(entries)), key=lambda entry: _goes_last(entries[entry])):
+            for place in sorted(range(len(entries[entry])), key=lambda place: entries[entry][place].operation != "publish"):
+                payloads[entry][place] = numbered(payloads[entry][place], number)
+                number += 1
+        return first, payloads
+
+    def _add_write(self, call: _Arguments, write: SlotWrite, payloads: Sequence[bytes]) -> None:
         shard, entry_id = self.keys, write.entry_id
         call.keys += (shard.entry(entry_id), shard.history(entry_id))
         next_due: Argument = "" if write.next_due_ms is None else write.next_due_ms
@@ -144,7 +157,7 @@ class Dispatching:
             missed, member = write.backlog, waiting_member(entry_id) if write.waits else f"{entry_id}:{write.slot_ms}"
             call.keys.append(shard.backlog(member))
             call.args += (member, missed.from_ms, missed.to_ms, missed.next_ms, missed.left, repr(missed.rate))
-        call.add_commands(write.commands, write.delivery)
+        call.add_commands(write.commands, payloads, write.delivery)
 
     def fire_once(self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]) -> Call:
         """Fire one-time tasks, given as due ms and id; the status of each will be as ``fire_once.lua`` names them.
@@ -172,6 +185,7 @@ class Dispatching:
             SKIPS_KEPT_MS,
             "outbox" if claims else "queue",
             self.allowed.in_lua(),
+            self.numbers.take(epoch, len(pairs)),
         ]
         for due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))
@@ -234,7 +248,9 @@ class Dispatching:
         call.args += ("" if next_ms is None else next_ms, left, again_ms)
         call.args += ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)
         call.args += (SKIPS_KEPT_MS, "" if version is None else version, len(slots_ms), *slots_ms)
-        call.add_commands(commands, delivery)
+        first, (payloads,) = self._numbered(epoch, [commands])
+        call.add_commands(commands, payloads, delivery)
+        call.args.append(first)
         _, (status,) = statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
         return status
 
@@ -256,6 +272,11 @@ class Dispatching:
         shard = self.keys
         keys: list[str | bytes] = [shard.leader, shard.due, shard.bad, shard.backlogs]
         script("quarantine").run(self.client, keys, [epoch, "backlog" if backlog else "entry", member, json.dumps({"reason": reason})])
+
+
+def _goes_last(commands: Sequence[Command]) -> bool:
+    """Return whether FIRE sends *commands* with other plain messages of their queue, after what takes more than that."""
+    return len(commands) == 1 and commands[0].operation == "lpush"
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[int, bytes]]:

@@ -7,7 +7,7 @@ The messages of a task differ in little: ids, arguments, moments. So a record is
     template  fingerprint ⏎ queue key ⏎ extra ⏎ {"body": "␀K", … "headers": {"lang": "py", "id": "␀F", "root_id": "␀F", "tw_mid": "␀B", …
 
 A mark is a NUL, which JSON text never holds, and a letter: ``B`` is the second line of the stored record, ``C`` the third, and so on. What
-occurs twice stands once.
+occurs twice stands once. ``#`` is the number that a message gets when it is handed over (``core/sequence.py``).
 
 Any cut is right, as long as joining gives back what was cut, and that it does by the way it is made. How much is shared depends on what
 becomes a mark: everything but the values in `OF_THE_KIND`. A header that differs from task to task then makes values, not a template for
@@ -26,6 +26,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from celery_tw.core.sequence import HEADER, TEXT
 from celery_tw.errors import StoreRefused
 
 MID, STORED, LAST, NAME, TASK_ID, TEMPLATE = 2, 3, 4, 5, 6, 7
@@ -46,6 +47,7 @@ SHAPES_KEPT = 1000
 TRIED = 4
 MARK = b"\0"
 EMPTY = (b"{}", b"[]")
+NUMBER = b'"tw_seq": \0#'
 
 OF_THE_KIND = (
     "body_encoding|compression|content-encoding|content-type|declare|delivery|delivery_info|delivery_mode|exchange|exchanges|headers|lang|"
@@ -55,7 +57,7 @@ OF_THE_KIND = (
 
 _TEXT = r'[^"\\]*(?:\\.[^"\\]*)*'
 _FLAT = rf'[^"\[\]{{}}]*(?:"{_TEXT}"[^"\[\]{{}}]*)*'
-_VALUE = re.compile(rf'"(?!(?:{OF_THE_KIND})")[^"\\]*": ?(?:"({_TEXT})"|(-?\d[\d.eE+-]*|\[{_FLAT}\]|\{{{_FLAT}\}}))'.encode())
+_VALUE = re.compile(rf'"(?!(?:{OF_THE_KIND}|{HEADER})")[^"\\]*": ?(?:"({_TEXT})"|(-?\d[\d.eE+-]*|\[{_FLAT}\]|\{{{_FLAT}\}}))'.encode())
 """A name and its value: a text (without its quotes), a number, or a list or object with nothing nested in it."""
 
 
@@ -83,10 +85,11 @@ class _Shape:
     first: bytes
     steps: tuple[tuple[int, bytes, int], ...]
     lines: int
+    numbers: int
 
     def values(self, body: bytes, head: tuple[bytes, bytes, bytes]) -> list[bytes] | None:
         """Return the values of *body*, if it has this shape and agrees with the lines of *head*: mid, name and task id."""
-        if not body.startswith(self.first):
+        if not body.startswith(self.first) or body.count(TEXT) != self.numbers:
             return None
         lines: list[bytes | None] = [None] * (self.lines + 1)
         lines[MID], lines[NAME], lines[TASK_ID] = head
@@ -133,7 +136,7 @@ class Cutter:
         known = self._shapes < SHAPES_KEPT and _is_envelope(message)
         spans = list(_spans(body, begins)) if known else []
         if not spans or len(spans) > MOST_VALUES:
-            spans, known = [*_values_in(body, 0, begins), (begins, len(body))], False
+            spans, known = [*_values_in(body, 0, begins), *_around_numbers(body, begins)], False
         shape, values = _shape(body, spans, head)
         if known:
             self._shapes += 1
@@ -156,6 +159,14 @@ def _values_in(body: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
         first, last = found.span(found.lastindex or 0)
         if first < last and body[first:last] not in EMPTY:
             yield first, last
+
+
+def _around_numbers(body: bytes, begins: int) -> Iterator[tuple[int, int]]:
+    """Yield where a message stands as one value, or the parts of it before and after the mark of its number."""
+    message = body[begins:]
+    for part in [message] if b"\n" in message else message.split(TEXT):
+        yield begins, begins + len(part)
+        begins += len(part) + len(TEXT)
 
 
 def _shape(body: bytes, spans: list[tuple[int, int]], head: tuple[bytes, bytes, bytes]) -> tuple[_Shape, list[bytes]]:
@@ -181,8 +192,9 @@ def _shape(body: bytes, spans: list[tuple[int, int]], head: tuple[bytes, bytes, 
     lines = [_moved(line, VALUES + end, TEMPLATE + len(values)) for line in lines]
     pieces = [body[last:first] for (_, last), (first, _) in zip([(0, 0), *spans], [*spans, (len(body), 0)], strict=True)]
     text = pieces[0] + b"".join(MARK + letter_of(line) + piece for line, piece in zip(lines, pieces[1:], strict=True))
+    text = text.replace(TEXT, NUMBER)
     steps = tuple((line, piece, len(piece)) for line, piece in zip(lines, pieces[1:], strict=True))
-    return _Shape(Template(id_of(text), text), pieces[0], steps, TEMPLATE + len(values)), values
+    return _Shape(Template(id_of(text), text), pieces[0], steps, TEMPLATE + len(values), body.count(TEXT)), values
 
 
 def _merged(body: bytes, spans: list[tuple[int, int]], shared: Collection[bytes]) -> list[tuple[int, int]]:
@@ -201,7 +213,7 @@ def _merged(body: bytes, spans: list[tuple[int, int]], shared: Collection[bytes]
 
 
 def _is_short(between: bytes) -> bool:
-    return len(between) <= NEAR and b"\n" not in between
+    return len(between) <= NEAR and b"\n" not in between and TEXT not in between
 
 
 def _moved(line: int, gap: int, last: int) -> int:
@@ -226,12 +238,12 @@ def template_id_of(record: bytes) -> bytes | None:
 
 
 def join(record: bytes, template: bytes) -> bytes | None:
-    """Return the whole of a stored *record*, None when it does not fit *template*."""
+    """Return the whole of a stored *record*, without a number yet, None when it does not fit *template*."""
     lines = record.split(b"\n", TEMPLATE)
     if len(lines) <= TEMPLATE:
         return None
     head, rest = lines[:HEAD_LINES], lines[TEMPLATE]
-    first, *pieces = template.split(MARK)
+    first, *pieces = template.replace(NUMBER, TEXT).split(MARK)
     if not all(pieces):
         return None
     last = max((piece[0] - 64 for piece in pieces), default=0)

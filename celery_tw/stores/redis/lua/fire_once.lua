@@ -2,27 +2,31 @@
 -- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks  6 held  7 by-task  8 templates; then the entries; then the queue keys
 --       that the caller knows, or the outbox alone
 -- ARGV  1 epoch  2 lease ms  3 number of entries  4 fingerprint of the broker  5 fired kept ms  6 skips kept ms  7 'queue' | 'outbox';
---       8 patterns of the tasks that may be sent, one a line ('' = all); then per entry: id, due ms
+--       8 patterns of the tasks that may be sent, one a line ('' = all)  9 number of the first message, which the others count on from;
+--       then per entry: id, due ms
 -- reply {now ms, status per entry}: 'fired' | 'late' (past its last moment: skipped, recorded) | 'moved' | 'gone' | 'early'
 --       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed <why>' | 'newer' (schema) | 'refused <why>'
 -- A record is seven lines of text and then values, one a line, but for the last, which is what is left: version, mid, stored ms, last moment ms
 -- or '', name, task id or '', id of the template. A template is three lines and the message, with marks for what stands in lines of the record
 -- (templates.py): fingerprint, queue key, extra JSON.
--- Invariant: a task leaves the timetable only together with its message, or with the record of its skip.
+-- Invariants: a task leaves the timetable only together with its message, or with the record of its skip. Numbers grow in every queue: a call
+-- that arrives late, after one that was sent later, answers 'moved' for all.
 local leader, due, names, fired_key, skips, held, by_task, templates_key = unpack(KEYS, 1, 8)
 local epoch, lease, entries, fingerprint, fired_kept, skips_kept =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local outbox = ARGV[7] == 'outbox' and KEYS[9 + entries]
 local wanted_kind = outbox and 'stream' or 'list'
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
+local late = ARGV[9] < (redis.call('HGET', leader, 'seq') or '')
 redis.call('PEXPIRE', leader, lease)
+if not late then redis.call('HSET', leader, 'seq', ARGV[9]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
 
 local ids, keys, pushes, kinds = {}, {}, {}, {}
 for i = 1, entries do
-  ids[i] = ARGV[7 + 2 * i]
+  ids[i] = ARGV[8 + 2 * i]
   keys[i] = KEYS[8 + i]
 end
 for i = 9 + entries, #KEYS do pushes[KEYS[i]] = {} end
@@ -31,7 +35,15 @@ local records = redis.call('MGET', unpack(keys))
 
 -- The captures are schema, mid, stored ms, last moment, name, task id, id of the template, and where the values begin.
 local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n()'
-local MID, NAME, TASK_ID, VALUES = 2, 5, 6, 8
+local MID, NAME, TASK_ID, VALUES, NUMBER = 2, 5, 6, 8, string.byte('#') - 64
+
+-- A number has more digits than a number of Lua keeps exactly: it is counted in its last nine.
+local first, last_nine = string.match(ARGV[9], '^(%d*)(%d%d%d%d%d%d%d%d%d)$')
+local function number_of(i)
+  local low = tonumber(last_nine) + i - 1
+  if low < 1000000000 then return first .. string.format('%09.0f', low) end
+  return string.format('%.0f%09.0f', tonumber(first) + 1, low - 1000000000)
+end
 
 -- The pieces of the template's message, with a gap for each mark: gaps[i] is its place among the pieces, and lines[i] the line that belongs there.
 local function read_template(text)
@@ -39,6 +51,7 @@ local function read_template(text)
   if not made_for then return false end
   local once = string.find(extra, '"delivery":"at_most_once"', 1, true)
   local t = {made_for = made_for, queue = queue, once = once, pieces = {}, gaps = {}, lines = {}, last_line = VALUES - 1}
+  t.numbered = string.find(text, '"tw_seq": \0#', 1, true)
   for letter in string.gmatch(text, '%z(.)') do t.last_line = math.max(t.last_line, string.byte(letter) - 64) end
   while true do
     local mark = string.find(text, '\0', at, true)
@@ -115,7 +128,7 @@ end
 local function decide(i)
   local score, record = scores[i], records[i]
   if not score then return 'gone' end
-  if score ~= ARGV[8 + 2 * i] then return 'moved' end
+  if late or score ~= ARGV[9 + 2 * i] then return 'moved' end
   if tonumber(score) > now then return 'early' end
   if not record then return 'malformed the record is missing' end
   local schema, mid, stored, last, name, task, template_id, values_at = string.match(record, HEAD)
@@ -131,7 +144,7 @@ local function decide(i)
   if not waiting then return 'undeclared ' .. queue end
   local why = refusal(outbox or queue)
   if why then return why end
-  line[MID], line[NAME], line[TASK_ID] = mid, name, task
+  line[MID], line[NAME], line[TASK_ID], line[NUMBER] = mid, name, task, template.numbered and number_of(i)
   local message = join(template, record, values_at)
   if not message then return 'malformed the record does not fit its template ' .. template_id end
   local objection = ARGV[8] ~= '' and objection_to(message)
