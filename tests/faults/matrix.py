@@ -108,7 +108,7 @@ COVERED: tuple[tuple[str, str, str], ...] = (
     ("L3", "a leader asked to end hands over; a rolling restart", "tests/processes/test_failover.py, tests/processes/test_deployment.py"),
     ("R7", "an evicting policy is refused at the start", "tests/processes/test_bad_configuration.py"),
     ("C4", "daylight saving, odd zones, far years", "tests/calendars"),
-    ("W1–W4", "workers killed and paused in a run, poison, lost locks", "tests/processes/test_runs.py, tests/integration/test_tasks.py"),
+    ("W1–W4", "workers killed and paused in a run, poison, lost locks", "tests/processes/test_runs.py, tests/integration/runs"),
     ("W5", "cancel against start and finish", "tests/stores/test_cancelling.py, tests/processes/test_revoking.py"),
     ("B2", "no result backend, or a slow one", "tests/processes/test_rabbitmq.py"),
     ("B3", "payloads of any size and kind", "tests/fuzz"),

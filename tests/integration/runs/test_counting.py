@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ import celery_tw
 from celery_tw import TimeWheel
 from celery_tw.integration.runs.counting import counting_of
 from celery_tw.stores.redis.keys import Keys
-from tests.stock_worker import stock_worker
+from tests.stock_worker import working
 from tests.waiting import wait_until
 
 MakeApp = Callable[..., Celery]
@@ -29,12 +28,6 @@ def app(make_app: MakeApp) -> Celery:
     app = make_app(tw_heartbeat_interval=0.1, tw_heartbeat_timeout=2)
     TimeWheel(app)
     return app
-
-
-@contextmanager
-def working(app: Celery) -> Iterator[None]:
-    with stock_worker(app, pool="threads", concurrency=4, shutdown_timeout=TIMEOUT_S):
-        yield
 
 
 def open_tasks(app: Celery) -> dict[str, str]:

@@ -1,8 +1,7 @@
 """Guards by patterns of task names: which tasks get them, however they come to be, and what cannot be guarded."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import celery
@@ -17,7 +16,7 @@ from celery_tw.errors import ImproperlyConfigured
 from celery_tw.integration.runs.guarding import refuse_guards_without_base
 from celery_tw.integration.runs.runner import runner_of
 from celery_tw.stores.redis.keys import Keys
-from tests.stock_worker import stock_worker
+from tests.stock_worker import working
 from tests.waiting import wait_until
 
 MakeApp = Callable[..., Celery]
@@ -36,12 +35,6 @@ def make_task(app: Celery, name: str, **options: Any) -> Any:
 
 def is_guarded(task: Any) -> bool:
     return isinstance(task, celery_tw.Task)
-
-
-@contextmanager
-def working(app: Celery) -> Iterator[None]:
-    with stock_worker(app, pool="threads", concurrency=4, shutdown_timeout=TIMEOUT_S):
-        yield
 
 
 @pytest.fixture
