@@ -1,4 +1,4 @@
-"""Publish frames: what goes over the wire to publish one message by AMQP 0-9-1, byte for byte as py-amqp writes it, in a third of the time.
+"""Publish frames: what goes over the wire to publish one message by AMQP 0-9-1, byte for byte as py-amqp writes it, in half of the time.
 
 ::
 
@@ -6,9 +6,9 @@
     header frame  size of the body, properties (a task has some twenty headers)
     body frames   the body, in pieces of what the broker takes at once
 
-Writing was most of what a publish cost. py-amqp asks each value for all the types that it might have and packs it piece by piece; here the
-types that headers have are told by one look-up, and names and destinations are written once. What is none of those types (a Decimal, a
-datetime, a subclass) is left to py-amqp, as is its error for what AMQP has no type for.
+Writing was about half of what a publish cost. py-amqp asks each value for all the types that it might have and packs it piece by piece;
+here the types that headers have are told by one look-up, and names and destinations are written once. What is none of those types (a
+Decimal, a datetime, a subclass) is left to py-amqp, as is its error for what AMQP has no type for.
 """
 
 from collections.abc import Callable, Iterator, Mapping
