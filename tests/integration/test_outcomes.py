@@ -14,8 +14,11 @@ from celery.exceptions import Retry, TaskRevokedError
 import celery_tw
 from celery_tw import ResultNotKept, TimeWheel
 from celery_tw.integration.runs.outcomes import LARGEST, Retries, Returned, Unshown, read_outcome
+from celery_tw.integration.runs.passing_on import pass_on
 from celery_tw.integration.runs.runner import runner_of
 from celery_tw.runtime.idempotency import only_once
+from celery_tw.runtime.lease import LocalLease
+from celery_tw.runtime.run import Run
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.runs import Claim, Right
 from tests.stock_worker import stock_worker
@@ -203,3 +206,34 @@ def test_a_task_that_the_broker_brings_once_more_after_too_many_losses_fails_wit
     with body.work(), pytest.raises(WorkerLostError, match="3 times"):
         body.task.apply_async(task_id="t").get(timeout=TIMEOUT_S)
     assert body.ran == []
+
+
+def test_a_part_of_a_chord_waits_until_the_claim_of_a_dead_process_on_the_body_has_expired(app: Celery, redis_client: redis.Redis) -> None:
+    body = Body(app, lambda _: 1)
+    claim = app.backend.get_key_for_group("g", ".c")
+    redis_client.set(claim, "a dead process", px=500)
+    body.task.push_request(id="t", group="g", chord={"task": "gather"})
+    try:
+        run = Run(mid="m", task_id="t", task="body", token="1", lease=LocalLease())
+        assert pass_on(body.task, run, Returned(7)) == 7
+        assert not redis_client.exists(claim)
+    finally:
+        body.task.pop_request()
+
+
+def test_a_retry_begins_when_the_run_before_it_has_said_retry(app: Celery, redis_client: redis.Redis) -> None:
+    """Or Celery would write RETRY over its result."""
+
+    def retry_at_first(task: Any) -> Any:
+        if task.request.retries == 0:
+            try:
+                raise task.retry(countdown=0)
+            finally:
+                wait_until(lambda: redis_client.llen("celery") == 0, TIMEOUT_S, message="the retry to be taken off its queue")
+        assert app.AsyncResult(task.request.id).state == states.RETRY
+        return "done"
+
+    body = Body(app, retry_at_first)
+    with body.work():
+        assert body.task.delay().get(timeout=TIMEOUT_S) == "done"
+    assert body.ran == [0, 1]

@@ -7,6 +7,7 @@
 ``tw_seq``   a number that grows with each message that the leaders hand over (``core/sequence.py``); what leaves otherwise has none
 ===========  ==========================================================================================================
 
+``tw_after`` is the mid of the run whose retry a send is.
 ``tw_counted`` stands in the fires of an entry that may not overlap: the workers say when such a task begins and ends
 (``runs/counting.py``).
 ``periodic_task_name``, which other schedulers write as well, is the entry's name.
@@ -22,6 +23,7 @@ from celery_tw.core.sequence import HEADER, MARK
 
 MID = "tw_mid"
 ETA = "tw_eta"
+AFTER = "tw_after"
 SLOT = "tw_slot"
 SEQUENCE = HEADER
 COUNTED = "tw_counted"

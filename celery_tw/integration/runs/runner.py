@@ -31,7 +31,7 @@ from celery_tw.clock import RedisTime, SystemClock
 from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, StoreUnavailable, TaskCancelled, TaskYielded
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
-from celery_tw.integration.messages.identity_headers import MID
+from celery_tw.integration.messages.identity_headers import AFTER, MID
 from celery_tw.integration.runs.kept_results import ignores_result, stores_errors
 from celery_tw.integration.runs.mourning import mourn_here
 from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown, read_outcome
@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 0.8
 ACQUIRE_PATIENCE_S = 20.0
 RETRY_S = 0.2
+END_PATIENCE_S = 1.0
+END_LOOK_S = 0.01
 LOOK_AGAIN_MS = 30_000
 SOONEST_MS = 1000
 RETURN_DELAY_MS = 2000
@@ -114,6 +116,7 @@ class Runner:
             guards=task.guarding.guards(args, kwargs),
             long=task.long,
         )
+        self._let_end(header_of(request, AFTER))
         asked_ms = self.clock.boot_ms()
         answer = self._acquire(claim)
         for passed_over in answer.passed_over:
@@ -132,6 +135,15 @@ class Runner:
             raise Ignore("lost too often")
         failpoint("R1")
         return self._conclude(task, run, self._body(task, run, args, kwargs))
+
+    def _let_end(self, mid: str | None) -> None:
+        """Wait a moment for the run *mid*, whose retry this is, to end: Celery writes RETRY after sending the retry, over any result."""
+        deadline_s = time.monotonic() + END_PATIENCE_S
+        try:
+            while mid and self.runs.is_on_record(mid) and time.monotonic() < deadline_s:
+                time.sleep(END_LOOK_S)
+        except StoreUnavailable as error:
+            logger.debug("whether run %s has ended is not known: %s", mid, error)
 
     def _acquire(self, claim: Claim) -> Answer:
         """Ask until Redis answers; a task for which it does not is given back to the broker."""
@@ -375,10 +387,14 @@ def runner_of(app: Any) -> Runner:
     return runner
 
 
+def header_of(request: Any, name: str) -> Any:
+    """Return a header of ours, None when there is none: a worker has it beside the request's own, a message among its headers."""
+    return getattr(request, name, None) or (getattr(request, "headers", None) or {}).get(name)
+
+
 def mid_of(request: Any) -> str:
     """Return the mid of a request; a message from a process without the plug-in has none and is told apart by what Celery says of it."""
-    mid = getattr(request, MID, None) or (getattr(request, "headers", None) or {}).get(MID)
-    return str(mid or f"{request.id}:{request.retries or 0}:{getattr(request, 'replaced_task_nesting', 0) or 0}")
+    return str(header_of(request, MID) or f"{request.id}:{request.retries or 0}:{getattr(request, 'replaced_task_nesting', 0) or 0}")
 
 
 def guards_of(task: Any, args: Any, kwargs: Any) -> list[Guard]:

@@ -170,6 +170,11 @@ class Runs:
         with translated_errors("HGET"):
             return bool(self.client.hget(self.keys.run(mid), "token") == token.encode())
 
+    def is_on_record(self, mid: str) -> bool:
+        """Return whether a run has begun and not ended."""
+        with translated_errors("EXISTS"):
+            return bool(self.client.exists(self.keys.run(mid)))
+
     def cancelled_since(self, task_id: str, since_ms: int) -> bool:
         """Return whether a task was cancelled at or after *since_ms*, in Redis time; storing it again lets that be forgotten."""
         with translated_errors("ZSCORE"):
