@@ -81,13 +81,13 @@ class CuttingProxy:
                 cut.set()
             self.unanswered += self.silent
             if self._passes(asked):
-                server.sendall(asked)
+                _send(server, asked)
         _end(server)
 
     def _pass_answers(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
         while (answer := _received(server)) and not cut.is_set():
             if not self.silent:
-                client.sendall(answer)
+                _send(client, answer)
         if cut.is_set():
             self._meanwhile()
             self.cuts += 1
@@ -110,6 +110,13 @@ def _end(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:  # the other side has ended it
+        return
+
+
+def _send(end: socket.socket, what: bytes) -> None:
+    try:
+        end.sendall(what)
+    except OSError:  # nobody is there to take it; reading tells that too
         return
 
 

@@ -1,8 +1,8 @@
 """Matrix: which fault is played by which scenario, and by which oracles it is judged.
 
 Injection points K0–K7 are those of ``celery_tw/failpoints.py``. Where the queue is in the timetable's Redis, claim and publish are one
-script, and K2–K5 are not passed. The oracles O1–O9 are those of ``celery_tw/testing/oracles.py``; O1, O3, O5, O6 and O8 are asked of every
-scenario, O2 and O7 of each in which the store was watched, and O4 is a figure of the report. What a row of `COVERED` names is tested there.
+script, and K2–K5 are not passed. The oracles O1–O9 are those of ``celery_tw/testing/oracles.py``; O2 and O7 go by what MONITOR shows of the
+store, and O4 is a figure of the report and no verdict, because a machine may be slow. What a row of `COVERED` names is tested there.
 """
 
 from collections.abc import Callable
@@ -92,7 +92,7 @@ MATRIX: tuple[Scenario, ...] = (
     Scenario("B1", "rabbitmq-killed", brokers.killed, APART, times=2, why_not=why_no_rabbitmq),
     Scenario("B1", "rabbitmq-stopped", brokers.ended, APART, times=2, why_not=why_no_rabbitmq),
     Scenario("N2", "rabbitmq-closes-connections", brokers.connections_closed, APART, times=5, why_not=why_no_rabbitmq),
-    Scenario("D1", "malformed-entries", records.malformed_entries),
+    Scenario("D1", "malformed-entries", records.malformed_entries, "O1 O2 O3 O5 O6 O7"),
     Scenario("D2", "newer-schema", records.newer_schema),
     Scenario("H1", "million-at-one-instant", herds.one_instant, "O1 O3 O5 O8 of an entry beside it; the lease; the count"),
     Scenario("H2", "outage", herds.outage),
@@ -110,7 +110,7 @@ COVERED: tuple[tuple[str, str, str], ...] = (
     ("C4", "daylight saving, odd zones, far years", "tests/calendars"),
     ("W1–W4", "workers killed and paused in a run, poison, lost locks", "tests/processes/test_runs.py, tests/integration/runs"),
     ("W5", "cancel against start and finish", "tests/stores/test_cancelling.py, tests/processes/test_revoking.py"),
-    ("B2", "no result backend, or a slow one", "tests/processes/test_rabbitmq.py"),
+    ("B2", "no result backend", "tests/processes/test_rabbitmq.py"),
     ("B3", "payloads of any size and kind", "tests/fuzz"),
     ("D1", "any bytes in any record", "tests/fuzz, tests/scheduler/test_engine.py"),
     ("all", "the same faults in a virtual clock, by the thousand", "tests/sim"),

@@ -327,7 +327,7 @@ def scene(
     RabbitMQ's. *options* are those of all entries.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tw-faults-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tw-faults-", ignore_cleanup_errors=True)))
         clock = WallClock(folder, "server") if shifted else None
         with environment(clock.environment if clock else {}):
             server = stack.enter_context(EmbeddedServer.start(data_dir=folder / "data", appendonly=appendonly, config=config))
