@@ -7,8 +7,10 @@ Its fixtures come with Docker behind them; those that reach for it are overridde
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from kombu import Connection
 from pytest_celery import (
     CeleryBackendCluster,
     CeleryBrokerCluster,
@@ -18,7 +20,6 @@ from pytest_celery import (
 )
 
 from celery_tw.embedded import EmbeddedServer
-from celery_tw.testing.rabbit_server import RabbitServer
 from tests.closing import close
 from tests.processes.container import ServerContainer
 from tests.processes.nodes import Worker
@@ -96,9 +97,12 @@ def make_yard(processes: Processes) -> Iterator[Callable[..., Yard]]:
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
-def yard(request: pytest.FixtureRequest, make_yard: Callable[..., Yard], processes: Processes) -> Yard:
+def yard(request: pytest.FixtureRequest, make_yard: Callable[..., Yard], processes: Processes) -> Iterator[Yard]:
     """A yard on each broker, with a beat that leads; its timetable is in Redis."""
     if request.param == "redis":
-        return make_yard().beat()
-    server: RabbitServer = request.getfixturevalue("rabbit_server")
-    return make_yard(broker_url=server.url, tw_redis_url=processes.url, broker_transport_options={}).beat()
+        yield make_yard().beat()
+        return
+    url, queue = request.getfixturevalue("rabbitmq_url"), f"yard-{uuid4()}"
+    yield make_yard(broker_url=url, task_default_queue=queue, tw_redis_url=processes.url, broker_transport_options={}).beat()
+    with Connection(url) as connection:
+        connection.default_channel.queue_delete(queue)

@@ -26,8 +26,11 @@ QUICK = {
     "tw_lock_extend_interval": 1,
     "worker_prefetch_multiplier": 1,
 }
-SWEEPING = {"visibility_timeout": 1, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
-"""A worker gives back each second what was not acknowledged for a second, whoever has it: lost messages come soon, and many copies."""
+SWEEPING = {"visibility_timeout": 1, "unacked_restore_interval": 1, "unacked_restore_throttle": 1, "unacked_mutex_expire": 2}
+"""A worker gives back each second what was not acknowledged for a second, whoever has it: lost messages come soon, and many copies.
+
+One that is killed as it does so keeps the others from it until its mutex expires, which by default takes five minutes.
+"""
 
 
 class Yard:
