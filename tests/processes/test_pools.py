@@ -13,6 +13,7 @@ from celery import Celery
 from celery.exceptions import TaskRevokedError
 from celery.result import AsyncResult
 
+import celery_tw
 from celery_tw import TimeWheel
 from tests.closing import close
 from tests.processes.container import ProcessContainer
@@ -57,7 +58,8 @@ class Site:
         return worker
 
     def send(self, name: str, *args: Any) -> AsyncResult:
-        return self.app.signature(f"shop.{name}", args=args).apply_async()
+        task = self.app.tasks.get(f"shop.{name}")
+        return self.app.send_task(f"shop.{name}", args) if task is None else task.apply_async(args)
 
     def told(self) -> list[str]:
         return self.notes.read_text().splitlines() if self.notes.exists() else []
@@ -69,6 +71,10 @@ class Site:
         """Return the pid of the pool process that runs a task."""
         (run,) = wait_until(lambda: [run for run in self.wheel.runs.under_way() if run.process], TIMEOUT_S)
         return int(run.process.rpartition(":")[2])
+
+
+def _runs_elsewhere(name: str, seconds: float) -> None:
+    """Stand for a task of the project: who sends it draws its number."""
 
 
 @pytest.fixture
@@ -138,7 +144,7 @@ def test_a_lost_worker_is_noticed_by_its_silence(make_site: Callable[..., Site],
     assert int(site.told()[-1].split()[-1]) >= 40
 
 
-@pytest.mark.parametrize(("pool", "conf"), [FORK, SPAWNED, THREADS, GEVENT])
+@pytest.mark.parametrize(("pool", "conf"), EVERY_POOL)
 def test_a_warm_shutdown_lets_a_run_go_on_elsewhere(make_site: Callable[..., Site], pool: str, conf: dict[str, Any]) -> None:
     site = make_site(pool, conf)
     result = site.send("count", 2000)
@@ -152,21 +158,10 @@ def test_a_warm_shutdown_lets_a_run_go_on_elsewhere(make_site: Callable[..., Sit
     assert int(site.told()[-1].split()[-1]) >= 40
 
 
-def test_a_solo_worker_hears_of_a_warm_shutdown_when_its_task_has_ended(make_site: Callable[..., Site]) -> None:
-    site = make_site("solo", {})
-    result = site.send("count", 400)
-    site.wait_until_counted(result, 40)
-
-    site.first.send(signal.SIGTERM)
-
-    assert site.first.wait(TIMEOUT_S) == 0
-    assert result.get(timeout=TIMEOUT_S) == 400
-    assert site.told() == ["counts from 0"]
-
-
 @pytest.mark.parametrize("losses", [0, 3])
 def test_an_order_goes_on_when_the_process_of_its_head_dies(make_site: Callable[..., Site], losses: int) -> None:
     site = make_site("prefork", {"tw_max_reassignments": losses})
+    site.app.task(name="shop.ordered", base=celery_tw.LongTask, shared=False, ordering_key="k")(_runs_elsewhere)
     head, following = site.send("ordered", "head", 3600 if not losses else 3), site.send("ordered", "next", 0)
     wait_until(lambda: site.told(), TIMEOUT_S)
 
