@@ -23,7 +23,8 @@ TIMEOUT_US = 800_000
 """What our client waits for an answer (``integration/broker.py``)."""
 
 SCRIPTS = ("acquire", "cancel", "change", "claim_static", "containing", "defer", "drain", "fire", "fire_once", "hold", "hold_clock")
-SCRIPTS += ("hurry", "open_backlog", "page", "poll", "put", "put_once", "quarantine", "remove", "renew", "rerender", "resign", "sweep_templates")
+SCRIPTS += ("hurry", "open_backlog", "page", "poll", "put", "put_once", "quarantine", "remove", "renew", "rerender", "resign")
+SCRIPTS += ("sweep_templates",)
 
 
 @dataclass(frozen=True, slots=True)
