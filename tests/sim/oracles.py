@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.definition import Definition
@@ -133,7 +134,7 @@ def _once(fired: list[Fired]) -> Iterator[Violation]:
 
 
 def _numbers(fired: list[Fired]) -> Iterator[Violation]:
-    for before, after in zip(fired, fired[1:], strict=False):
+    for before, after in pairwise(fired):
         if after.number <= before.number:
             yield Violation("numbers", after.at_ms, f"{after.name} slot {after.slot_ms} has {after.number}, and came after {before.number}")
 

@@ -1,8 +1,8 @@
 """Eject: the way out. Every waiting one-time task goes back to Celery, as a message with an ETA that a worker holds.
 
 Task id, headers and body stay what they are; ``eta`` says when the task is due, and ``tw_eta`` and ``tw_seq`` go. On a Redis broker a task
-is pushed and taken off by one script, so it is neither lost nor doubled whatever happens meanwhile. To any other broker it is published first,
-and taken off when the broker has confirmed it: should the process die in between, it goes out a second time, with the same ids.
+is pushed and taken off by one script, so it is neither lost nor doubled whatever happens meanwhile. To any other broker it is published
+first, and taken off when the broker has confirmed it: should the process die in between, it goes out a second time, with the same ids.
 
 Recurring entries stay, and so does what is paused, what cannot be read and what the broker does not take.
 """
