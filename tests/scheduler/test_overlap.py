@@ -203,3 +203,15 @@ def test_only_what_runs_is_kept_alive(redis_client: redis.Redis) -> None:
     opened.keep([("tick", "retry"), ("tick", "ended")], kept_ms=1)
 
     assert redis_client.hgetall(KEYS.open_fires("tick")) == before
+
+
+def test_a_count_that_is_none_harms_no_other_entry(stand: Stand) -> None:
+    stand.client.set(KEYS.open_fires("broken"), "by hand")
+    now_ms = stand.now_ms()
+    for name in ("broken", "tick"):
+        stand.put(name, period_ms=60_000, mark_ms=now_ms - 60_000, overlap="skip")
+    open_fires(stand).begin("tick", "before", kept_ms=60_000)
+
+    stand.lead().run()
+
+    assert stand.sent() == [("broken", now_ms)]

@@ -15,6 +15,7 @@ The end of an entry's last open task wakes the slot that waits for it, if one do
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from celery_tw.core.overlap import Standing
 from celery_tw.stores.redis.keys import NEWS_KEPT, Keys
@@ -29,18 +30,21 @@ class OpenFires:
         self.keys = keys
 
     def look(self, entries: Sequence[tuple[int, str]]) -> dict[int, Standing]:
-        """Return what is left of the fires of each of *entries*, pairs of id and name, by id."""
+        """Return what is left of the fires of each of *entries*, pairs of id and name, by id.
+
+        Where something else than counts is stored nothing counts, so that it harms its own entry alone.
+        """
         with translated_errors("look"), self.client.pipeline(transaction=False) as pipe:
             pipe.time()
             for entry_id, name in entries:
                 pipe.hgetall(self.keys.open_fires(name)).zscore(self.keys.backlogs, waiting_member(entry_id))
-            (seconds, micros), *found = pipe.execute()
+            time, *found = pipe.execute(raise_on_error=False)
+            if isinstance(time, Exception):
+                raise time
+        seconds, micros = time
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         pairs = zip(entries, found[::2], found[1::2], strict=True)
-        return {
-            entry_id: Standing(tuple(task.decode() for task, fact in tasks.items() if _until_ms(fact) > now_ms), waits is not None)
-            for (entry_id, _), tasks, waits in pairs
-        }
+        return {entry_id: _standing(tasks, waits, now_ms) for (entry_id, _), tasks, waits in pairs}
 
     def queue(self, name: str, task_id: str, *, kept_ms: int) -> None:
         """Note that a task of a fire of the entry *name* waits for a worker; without further news it counts for *kept_ms*."""
@@ -78,6 +82,11 @@ class OpenFires:
 def waiting_member(entry_id: int) -> str:
     """Return the name of the backlog that holds the one slot of an entry that waits for the end of its fires."""
     return f"{entry_id}:waits"
+
+
+def _standing(tasks: Any, waits: Any, now_ms: int) -> Standing:
+    there = () if isinstance(tasks, Exception) else tuple(task.decode() for task, fact in tasks.items() if _until_ms(fact) > now_ms)
+    return Standing(there, isinstance(waits, float))
 
 
 def _until_ms(fact: bytes) -> int:
