@@ -77,6 +77,15 @@ def test_the_report_adds_up_what_was_seen_and_says_what_went_wrong() -> None:
     assert "- `random-kills`, seed 2, commit `c0ffee`: missed: tick at 5" in text
 
 
+def test_what_was_played_again_to_its_end_counts_once_and_a_verdict_always() -> None:
+    broken = outcome("readonly", played=None, error="AssertionError: waited in vain")
+    wrong = outcome("readonly", played=Played(faults=1, expected=9, missed=1, violations=("missed: tick at 5",)))
+
+    assert "What went wrong" not in report([broken, outcome("readonly")])
+    assert "What went wrong" in report([outcome("readonly"), broken])
+    assert "missed: tick at 5" in report([wrong, outcome("readonly")])
+
+
 def test_what_could_not_be_played_to_its_end_is_no_success() -> None:
     text = report([outcome("readonly", played=None, error="AssertionError: waited in vain\nmore")])
 
