@@ -390,15 +390,15 @@ def timeless(text: str) -> str:
     return NUMBER.sub("<number>", NONCE.sub("<nonce>", MOMENT.sub("<now>", text)))
 
 
-def standing(client: redis.Redis, *, without: tuple[str, ...]) -> dict[str, str]:
-    """Return all that stands in Redis but the keys *without*, with whether it expires, as text that tells no time."""
-    found = {}
+def standing(client: redis.Redis, *, without: tuple[str, ...]) -> list[str]:
+    """Return all that stands in Redis but the keys *without*, a key each, with whether it expires, as text that tells no time."""
+    found = []
     for key in client.scan_iter():
         if key.decode() in without:
             continue
         lives = "expires" if client.pttl(key) > 0 else "stays"
-        found[timeless(key.decode(errors="replace"))] = f"{lives} {timeless(repr(_content(client, key)))}"
-    return found
+        found.append(timeless(f"{key.decode(errors='replace')} {lives} {_content(client, key)!r}"))
+    return sorted(found)
 
 
 def _content(client: redis.Redis, key: bytes) -> Any:
