@@ -94,7 +94,7 @@ MATRIX: tuple[Scenario, ...] = (
     Scenario("N2", "rabbitmq-closes-connections", brokers.connections_closed, APART, times=5, why_not=why_no_rabbitmq),
     Scenario("D1", "malformed-entries", records.malformed_entries, "O1 O2 O3 O5 O6 O7"),
     Scenario("D2", "newer-schema", records.newer_schema),
-    Scenario("H1", "million-at-one-instant", herds.one_instant, "O1 O3 O5 O8 of an entry beside it; the lease; the count"),
+    Scenario("H1", "million-at-one-instant", herds.one_instant, "O1 O3 O5 O8 of an entry beside it; the lease; the count", times=1000),
     Scenario("H2", "outage", herds.outage),
     Scenario("H3", "schedule-bombs", herds.bombs, "refused", quick=True),
     Scenario("X1", "any-three-at-once", mixed.any_three_at_once, times=20),

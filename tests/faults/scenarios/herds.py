@@ -14,7 +14,6 @@ from tests.faults.scene import scene
 from tests.waiting import wait_until
 
 KEYS = Keys("shop")
-HERD = 1_000_000
 DRAIN_S = 600
 LEAD_MS = 40_000
 HASTEN = """
@@ -34,11 +33,13 @@ OUTAGE_S = 20.0
 MINUTE_LIST = ",".join(str(number % 60) for number in range(200_000))
 
 
-def one_instant(dice: random.Random, times: int, *, herd: int = HERD) -> Played:
-    """A million tasks are due at one instant while one entry ticks on a queue of its own: how long the herd takes, and the tick is late."""
+def one_instant(dice: random.Random, times: int) -> Played:
+    """A million tasks, or *times* thousand, are due at one instant while an entry ticks on another queue: how long the herd takes, and how
+    late the tick is."""
+    herd = 1000 * times
     tick = Grid("tick", 100)
     with scene(dice, grids=[tick], queue="ticks") as s:
-        with s.connect() as client:
+        with s.connect(socket_timeout=120) as client:
             s.app.task(name="benchmarks.work", shared=False)(_work)
             hold_in_store(s.app, client, herd, first=datetime.now(UTC) + timedelta(days=1), spread_s=0.001)
             at_ms = s.now_ms() + LEAD_MS
