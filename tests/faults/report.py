@@ -25,7 +25,7 @@ default lease of 3 s.
 
 *Missed*: slots that were neither fired nor recorded as skipped. *Doubled*: slots that took effect twice, or were sent under another id.
 *Copies*: the same send again, with the same ids. *Late*: slots that came more than 4 s (lease and a second) after their time, or after the
-end of the fault. *Take-over*: from the fault to the next leader's first claim.
+end of the fault. *Take-over*: from the fault to the next leader's first claim, where a stand-by was there when it struck.
 """
 
 PEERS_HEAD = """
