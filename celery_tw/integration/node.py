@@ -98,7 +98,7 @@ class Node:
         self._work = Loop("tw-work", self._work_step)
         self._publish = Loop("tw-publish", self._publish_step)
         self._reap = Loop("tw-reap", self.reaper.step)
-        prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._reap)
+        prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._reap, *self._dags())
         self.loops = (*prompt, *patient)
         boot_ms, limit_ms = parts.clock.boot_ms(), STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS
         self._watchdogs = (
@@ -131,6 +131,14 @@ class Node:
             rest_of=record_rest,
             mourn=lambda record: mourn(parts.app, record),
         )
+
+    def _dags(self) -> list[Loop]:
+        """Return the loop that looks after DAGs, where there can be any."""
+        if self.parts.settings.database_url is None:
+            return []
+        from celery_tw.integration.dags.looking_after import sweeper_of  # noqa: PLC0415 - only who uses DAGs has SQLAlchemy
+
+        return [Loop("tw-dags", sweeper_of(self.parts.app, self.elector).step)]
 
     def started_ms(self) -> int:
         """Return when this process started, in Redis time."""

@@ -1,0 +1,24 @@
+"""Looking after: the leader's sweeper, made for one app."""
+
+from typing import Any
+
+from celery_tw.dags.sweeper import Sweeper
+from celery_tw.integration.dags.parts import parts_of
+from celery_tw.integration.dags.results import end_in_backend
+from celery_tw.leadership.elector import Elector
+
+
+def sweeper_of(app: Any, elector: Elector) -> Sweeper:
+    """Return the sweeper of the app's DAGs; it connects with its first look."""
+    parts = parts_of(app)
+    return Sweeper(
+        sweeping=lambda: parts.sweeping,
+        progress=lambda: parts.progress,
+        elector=elector,
+        clock=parts.clock,
+        timeout_ms=parts.settings.heartbeat_timeout_ms,
+        most=parts.settings.max_reassignments,
+        expires_ms=parts.settings.dag_expires_ms,
+        end_of=lambda task_id: end_in_backend(task_id, app),
+        settle=parts.settle,
+    )
