@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
+RUN_PATTERN = re.compile(r"[0-9a-f]{32}")
 PATTERN = re.compile(r"([0-9a-f]{32})\.(\d{1,9})\.(\d{1,9})")
 
 

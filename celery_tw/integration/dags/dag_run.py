@@ -7,7 +7,7 @@ from kombu.utils.json import dumps
 
 from celery_tw.core.dag_state import RUN_ENDED
 from celery_tw.dags.drawing import Drawn
-from celery_tw.errors import CeleryTWError, ImproperlyConfigured, InvalidDag
+from celery_tw.errors import CeleryTWError, ImproperlyConfigured, InvalidDag, UnknownNode
 from celery_tw.integration.dags.results import LARGEST_RESULT, value_of
 from celery_tw.integration.dags.views import DagRunView, NodeView, node_views, run_view
 
@@ -44,7 +44,7 @@ class DagRun:
 
     def result(self, key: str) -> Any:
         """Return the result of the node *key*; None while it has none. Raises `UnknownNode`, and `ResultGone`."""
-        _, given = self._parts.reading.result(self.id, key)
+        _, given = self._parts.reading.result(self.id, self._known(key))
         return value_of(given, self._parts.app)
 
     def wait(self, timeout: float | None = None) -> DagRunView:
@@ -78,7 +78,7 @@ class DagRun:
 
         Raises `UnknownNode`, and `InvalidDag` for a node that has not ended.
         """
-        return self._changed(self._parts.control.retry(self.id, key, now_ms=self._now_ms()))
+        return self._changed(self._parts.control.retry(self.id, None if key is None else self._known(key), now_ms=self._now_ms()))
 
     def mark_done(self, key: str, result: Any = None) -> DagRunView:
         """Take the node *key* for succeeded with *result*, as if it had run; what was blocked or skipped because of it goes on.
@@ -91,7 +91,13 @@ class DagRun:
             raise InvalidDag(f"the result of node {key!r} cannot be written as JSON: {error}") from error
         if len(text) > LARGEST_RESULT:
             raise InvalidDag(f"the result of node {key!r} takes {len(text):,} bytes; at most {LARGEST_RESULT:,} are stored")
-        return self._changed(self._parts.control.mark_done(self.id, key, text, now_ms=self._now_ms()))
+        return self._changed(self._parts.control.mark_done(self.id, self._known(key), text, now_ms=self._now_ms()))
+
+    def _known(self, key: str) -> str:
+        """Return *key* if a node can have it, which is more than any database can be asked."""
+        if not key.isprintable():
+            raise UnknownNode(self.id, key)
+        return key
 
     def _changed(self, changed: "Changed") -> DagRunView:
         self._parts.sending.send(changed.released)

@@ -5,8 +5,8 @@ from typing import Any
 from celery_tw import events
 from celery_tw.core.dag_spec import DagSpec
 from celery_tw.core.dag_state import RunState
-from celery_tw.core.node_id import run_id
-from celery_tw.errors import InvalidDag
+from celery_tw.core.node_id import RUN_PATTERN, run_id
+from celery_tw.errors import InvalidDag, UnknownDagRun
 from celery_tw.integration.dags.dag import DAG
 from celery_tw.integration.dags.dag_run import DagRun
 from celery_tw.integration.dags.drafting import spec_of
@@ -55,8 +55,11 @@ class Dags:
 
     def run(self, id: str) -> DagRun:  # noqa: A002 - the run's own word
         """Return the run *id*; raises `UnknownDagRun`."""
-        self._parts.reading.run(id)
-        return DagRun(self._parts, id)
+        parts = self._parts
+        if not RUN_PATTERN.fullmatch(id):
+            raise UnknownDagRun(id)
+        parts.reading.run(id)
+        return DagRun(parts, id)
 
     def show(self, id: str) -> tuple[DagRunView, tuple[NodeView, ...]]:  # noqa: A002
         """Return how a run and its nodes stand; raises `UnknownDagRun`."""
