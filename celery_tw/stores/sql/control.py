@@ -130,7 +130,7 @@ class Control:
         _write_again(settling, unresolved)
         settling.open_nodes = sum(state not in ENDED for state in states.values())
         if settling.state in RUN_ENDED:
-            settling.state = RunState.RUNNING
+            settling.state, settling.ended_ms = RunState.RUNNING, None
         return {number for number, count in unresolved.items() if count == 0}
 
 

@@ -6,8 +6,9 @@ so each may be said twice, by two processes, or too late.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, Update, and_, bindparam, exists, or_, select, update
 
 from celery_tw.core.dag_state import UNDER_WAY, NodeState, RunState
 from celery_tw.core.node_id import NodeId
@@ -45,6 +46,22 @@ class Settled:
 
 REFUSED = Settled(False)
 
+_this = and_(node.c.run_id == bindparam("at_run"), node.c.number == bindparam("at_number"), node.c.attempt == bindparam("at_attempt"))
+_lives = exists(select(run.c.id).where(run.c.id == bindparam("at_run"), run.c.state != RunState.CANCELLED))
+_retries: BindParameter[int] = bindparam("new_delivery")
+_running = node.c.state == NodeState.RUNNING
+
+
+def _starting(again: ColumnElement[bool]) -> Update:
+    may = or_(and_(node.c.state == NodeState.QUEUED, node.c.delivery <= _retries), again)
+    moved = {"state": NodeState.RUNNING, "delivery": _retries, "beat": node.c.beat + 1, "started_ms": bindparam("now_ms")}
+    return update(node).where(_this, may, _lives).values(not_before_ms=None, **moved)
+
+
+_START = _starting(and_(_running, node.c.delivery < _retries))
+_START_ALONE = _starting(_running)
+_UNDER_WAY = select(node.c.node_key, node.c.retries_left).where(_this, node.c.state.in_(sorted(UNDER_WAY)))
+
 
 class Progress:
     """Moves nodes along."""
@@ -58,12 +75,9 @@ class Progress:
         One copy at a time: another starts only after the node was queued again, or as the next of Celery's own *retries*. *alone* tells
         that the task's base has made sure already that no other copy runs.
         """
-        again = node.c.state == NodeState.RUNNING if alone else and_(node.c.state == NodeState.RUNNING, node.c.delivery < retries)
-        may = or_(and_(node.c.state == NodeState.QUEUED, node.c.delivery <= retries), again)
-        lives = exists(select(run.c.id).where(run.c.id == node_id.run_id, run.c.state != RunState.CANCELLED))
-        values = {"state": NodeState.RUNNING, "delivery": retries, "beat": node.c.beat + 1, "started_ms": now_ms, "not_before_ms": None}
-        statement = update(node).where(_is(node_id), may, lives).values(**values)
-        return self.database.transaction(lambda connection: connection.execute(statement).rowcount == 1)
+        values = {"new_delivery": retries, "now_ms": now_ms, **_at(node_id)}
+        statement = _START_ALONE if alone else _START
+        return self.database.transaction(lambda connection: connection.execute(statement, values).rowcount == 1)
 
     def beat(self, ids: Iterable[NodeId]) -> None:
         """Tell that those nodes are running still."""
@@ -89,9 +103,7 @@ class Progress:
                 settling = Settling.lock(connection, node_id.run_id, now_ms=now_ms)
             except UnknownDagRun:
                 return REFUSED
-            found = connection.execute(
-                select(node.c.node_key, node.c.retries_left).where(_is(node_id), node.c.state.in_(sorted(UNDER_WAY)))
-            ).one_or_none()
+            found = connection.execute(_UNDER_WAY, _at(node_id)).one_or_none()
             if found is None:
                 return REFUSED
             failed, cancelled = ended.state is NodeState.FAILED, settling.state is RunState.CANCELLED
@@ -121,3 +133,7 @@ def finish(settling: Settling, number: int, ended: Ended) -> None:
 
 def _is(node_id: NodeId) -> ColumnElement[bool]:
     return and_(node.c.run_id == node_id.run_id, node.c.number == node_id.number, node.c.attempt == node_id.attempt)
+
+
+def _at(node_id: NodeId) -> dict[str, Any]:
+    return {"at_run": node_id.run_id, "at_number": node_id.number, "at_attempt": node_id.attempt}

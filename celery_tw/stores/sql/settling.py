@@ -14,17 +14,50 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select, update
+from sqlalchemy import BindParameter, Connection, CursorResult, Executable, Row, Update, and_, bindparam, func, select, update
 
-from celery_tw.core.dag_state import ENDED, NodeState, OnFailure, Parent, RunState, Trigger, Verdict, decide, outcome
+from celery_tw.core.dag_state import RUN_ENDED, NodeState, OnFailure, Parent, RunState, Trigger, Verdict, decide, outcome
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import UnknownDagRun
 from celery_tw.stores.sql.tables import edge, node, run
 
 CHUNK = 500
-ENDED_STATES = sorted(ENDED)
+
+# The statements are made once: making one takes longer than most of them take.
+
+_at_run: BindParameter[str] = bindparam("at_run")
+_here = and_(node.c.run_id == _at_run, node.c.number.in_(bindparam("at", expanding=True)))
+_edges = and_(edge.c.run_id == _at_run, edge.c.parent.in_(bindparam("ended", expanding=True)))
+_children = and_(node.c.run_id == _at_run, node.c.number.in_(select(edge.c.child).where(_edges)))
+_times = select(func.count()).where(_edges, edge.c.child == node.c.number).correlate(node).scalar_subquery()
+_ways = (node.c.number, node.c.attempt, node.c.node_key, node.c.signature, node.c.args_from, node.c.for_each, node.c.trigger_rule)
+
+_LOCK = select(run).where(run.c.id == _at_run).with_for_update()
+_COUNT_DOWN = update(node).where(_children).values(unresolved=node.c.unresolved - 1)
+_COUNT_SEVERAL_DOWN = update(node).where(_children).values(unresolved=node.c.unresolved - _times)
+_DUE = select(*_ways).where(_children, node.c.unresolved == 0, node.c.state == NodeState.PENDING)
+_NODES = select(*_ways).where(_here)
+_RESULTS = select(node.c.number, node.c.attempt, node.c.node_key, node.c.result, node.c.by_reference).where(_here)
+_ENDS = select(node.c.state, node.c.on_failure).where(node.c.run_id == _at_run).distinct()
+_PARENTS = (
+    select(edge.c.child, node.c.state, node.c.on_failure)
+    .select_from(edge.join(node, and_(node.c.run_id == edge.c.run_id, node.c.number == edge.c.parent)))
+    .where(edge.c.run_id == _at_run, edge.c.child.in_(bindparam("at", expanding=True)))
+    .distinct()
+)
+_CLOSE = (
+    update(run)
+    .where(run.c.id == _at_run)
+    .values(open_nodes=bindparam("new_open_nodes"), state=bindparam("new_state"), ended_ms=bindparam("new_ended_ms"))
+)
+
+
+@lru_cache
+def _changing(names: tuple[str, ...]) -> Update:
+    return update(node).where(_here).values({name: bindparam(f"new_{name}") for name in names})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +91,15 @@ class Settling:
         self.dag: str = locked.name
         self.state = RunState(locked.state)
         self.open_nodes: int = locked.open_nodes
+        self.ended_ms: int | None = locked.ended_ms
         self.now_ms = now_ms
         self._to_send: list[int] = []
+        self._rows: dict[int, Row[Any]] = {}
 
     @classmethod
     def lock(cls, connection: Connection, run_id: str, *, now_ms: int) -> "Settling":
         """Lock the run; raises `UnknownDagRun`."""
-        locked = connection.execute(select(run).where(run.c.id == run_id).with_for_update()).one_or_none()
+        locked = connection.execute(_LOCK, {"at_run": run_id}).one_or_none()
         if locked is None:
             raise UnknownDagRun(run_id)
         return cls(connection, locked, now_ms=now_ms)
@@ -73,8 +108,9 @@ class Settling:
 
     def change(self, numbers: Iterable[int], **values: Any) -> None:
         """Write *values* into those nodes."""
+        new = {f"new_{name}": value for name, value in values.items()}
         for chunk in chunks(sorted(numbers)):
-            self.connection.execute(update(node).where(node.c.run_id == self.run_id, node.c.number.in_(chunk)).values(**values))
+            self._execute(_changing(tuple(values)), at=chunk, **new)
 
     def queue(self, numbers: Sequence[int]) -> None:
         """Let those nodes run: now, or when the run is resumed."""
@@ -93,9 +129,11 @@ class Settling:
 
     def decide(self, numbers: Sequence[int]) -> list[int]:
         """Decide those nodes, whose parents have all ended; return which of them will not run and have ended so."""
+        parents = self._parents(numbers)
         verdicts = defaultdict(list)
-        for number, trigger, parents in self._with_parents(numbers):
-            verdicts[decide(trigger, parents)].append(number)
+        for row in self._read(numbers):
+            trigger = Trigger(row.trigger_rule) if row.trigger_rule else None
+            verdicts[decide(trigger, parents[row.number])].append(row.number)
         self.queue(verdicts[Verdict.RUN])
         self.change(verdicts[Verdict.SKIP], state=NodeState.SKIPPED, ended_ms=self.now_ms)
         self.change(verdicts[Verdict.BLOCK], state=NodeState.BLOCKED, ended_ms=self.now_ms)
@@ -103,64 +141,45 @@ class Settling:
 
     def close(self) -> list[Released]:
         """Write how the run stands, and return what is to be sent."""
-        values: dict[str, Any] = {"open_nodes": self.open_nodes, "state": self.state}
-        if self.state not in (RunState.RUNNING, RunState.PAUSED):
-            values["ended_ms"] = func.coalesce(run.c.ended_ms, self.now_ms)
-        elif self.open_nodes == 0:
+        if self.state in (RunState.RUNNING, RunState.PAUSED) and self.open_nodes == 0:
             self.state = outcome(self._ends())
-            values |= {"state": self.state, "ended_ms": self.now_ms}
-        else:
-            values["ended_ms"] = None
-        self.connection.execute(update(run).where(run.c.id == self.run_id).values(**values))
-        return self._released()
+        ended_ms = (self.ended_ms or self.now_ms) if self.state in RUN_ENDED else None
+        self._execute(_CLOSE, new_open_nodes=self.open_nodes, new_state=self.state, new_ended_ms=ended_ms)
+        rows = self._read(self._to_send)
+        given = self._given(sorted({number for row in rows for number in _givers(row)}))
+        return [self._release(row, given) for row in rows]
 
     # Looks
 
+    def _execute(self, statement: Executable, **values: Any) -> CursorResult[Any]:
+        return self.connection.execute(statement, {"at_run": self.run_id, **values})
+
     def _count_down(self, ended: Sequence[int]) -> list[int]:
         """Count the children of *ended* down; return those that wait for nobody any more."""
-        due: list[int] = []
+        due: dict[int, Row[Any]] = {}
         for chunk in chunks(ended):
-            mine = and_(edge.c.run_id == self.run_id, edge.c.parent.in_(chunk))
-            times = select(func.count()).where(mine, edge.c.child == node.c.number).scalar_subquery() if len(chunk) > 1 else 1
-            children = select(edge.c.child).where(mine)
-            here = and_(node.c.run_id == self.run_id, node.c.number.in_(children))
-            self.connection.execute(update(node).where(here).values(unresolved=node.c.unresolved - times))
-            free = select(node.c.number).where(here, node.c.unresolved == 0, node.c.state == NodeState.PENDING)
-            due += self.connection.execute(free).scalars()
-        return sorted(set(due))
+            self._execute(_COUNT_DOWN if len(chunk) == 1 else _COUNT_SEVERAL_DOWN, ended=chunk)
+            due |= {row.number: row for row in self._execute(_DUE, ended=chunk)}
+        self._rows |= due
+        return sorted(due)
 
-    def _with_parents(self, numbers: Sequence[int]) -> Iterator[tuple[int, Trigger | None, list[Parent]]]:
-        """Yield each node with its trigger and its parents."""
+    def _read(self, numbers: Sequence[int]) -> list[Row[Any]]:
+        """Return the rows of those nodes, as far as they say how to run them."""
+        for chunk in chunks([number for number in numbers if number not in self._rows]):
+            self._rows |= {row.number: row for row in self._execute(_NODES, at=chunk)}
+        return [self._rows[number] for number in numbers]
+
+    def _parents(self, numbers: Sequence[int]) -> defaultdict[int, list[Parent]]:
+        """Return the parents of each node, equal ones once."""
+        parents: defaultdict[int, list[Parent]] = defaultdict(list)
         for chunk in chunks(numbers):
-            triggers = self.connection.execute(
-                select(node.c.number, node.c.trigger_rule).where(node.c.run_id == self.run_id, node.c.number.in_(chunk))
-            ).all()
-            joined = edge.join(node, and_(node.c.run_id == edge.c.run_id, node.c.number == edge.c.parent))
-            facts = (
-                select(edge.c.child, node.c.state, node.c.on_failure, func.count().label("times"))
-                .select_from(joined)
-                .where(edge.c.run_id == self.run_id, edge.c.child.in_(chunk))
-                .group_by(edge.c.child, node.c.state, node.c.on_failure)
-            )
-            parents: defaultdict[int, list[Parent]] = defaultdict(list)
-            for fact in self.connection.execute(facts):
-                parents[fact.child].append(Parent(NodeState(fact.state), OnFailure(fact.on_failure)))
-            for number, trigger in triggers:
-                yield number, Trigger(trigger) if trigger else None, parents[number]
+            for row in self._execute(_PARENTS, at=chunk):
+                parents[row.child].append(Parent(NodeState(row.state), OnFailure(row.on_failure)))
+        return parents
 
     def _ends(self) -> Iterator[Parent]:
-        kinds = select(node.c.state, node.c.on_failure).where(node.c.run_id == self.run_id).distinct()
-        for state, on_failure in self.connection.execute(kinds):
-            yield Parent(NodeState(state), OnFailure(on_failure))
-
-    def _released(self) -> list[Released]:
-        columns = (node.c.number, node.c.attempt, node.c.node_key, node.c.signature, node.c.args_from, node.c.for_each)
-        rows: list[Row[Any]] = []
-        for chunk in chunks(self._to_send):
-            rows += self.connection.execute(select(*columns).where(node.c.run_id == self.run_id, node.c.number.in_(chunk)))
-        givers = {number for row in rows for number in _givers(row)}
-        given = self._given(sorted(givers))
-        return [self._release(row, given) for row in rows]
+        for row in self._execute(_ENDS):
+            yield Parent(NodeState(row.state), OnFailure(row.on_failure))
 
     def _release(self, row: Row[Any], given: Mapping[int, Given]) -> Released:
         return Released(
@@ -174,9 +193,8 @@ class Settling:
 
     def _given(self, numbers: Sequence[int]) -> dict[int, Given]:
         given = {}
-        columns = (node.c.number, node.c.attempt, node.c.node_key, node.c.result, node.c.by_reference)
         for chunk in chunks(numbers):
-            for row in self.connection.execute(select(*columns).where(node.c.run_id == self.run_id, node.c.number.in_(chunk))):
+            for row in self._execute(_RESULTS, at=chunk):
                 task_id = str(NodeId(self.run_id, row.number, row.attempt))
                 given[row.number] = Given(row.node_key, task_id, row.result, bool(row.by_reference))
         return given
