@@ -12,6 +12,7 @@ import pytest
 from celery import Celery
 
 from celery_tw import DAG, TimeWheel
+from celery_tw.embedded import EmbeddedServer
 from celery_tw.integration.dags.dag_run import DagRun
 from celery_tw.integration.dags.parts import parts_of
 from celery_tw.testing.rabbit_server import RabbitServer
@@ -206,7 +207,9 @@ class _shut:  # noqa: N801 - it reads as a verb
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
-def test_random_graphs_survive_kills_of_workers_and_of_the_leader(make_works: Callable[..., Works], kind: str) -> None:
+def test_random_graphs_survive_kills_of_workers_and_of_the_leader_and_of_redis(
+    make_works: Callable[..., Works], server: EmbeddedServer, kind: str
+) -> None:
     """Several graphs at a time, a kill every second or so; each node ends once, after its parents, and no run is stuck."""
     works = make_works(kind)
     randomness = random.Random(GRAPHS)
@@ -221,9 +224,13 @@ def test_random_graphs_survive_kills_of_workers_and_of_the_leader(make_works: Ca
         while killed < 3 and not all_ended(runs):
             wait_for_more(works, runs)
             killed += 1
-            if randomness.random() < 0.25:
+            whom = randomness.random()
+            if whom < 0.2:
                 os.killpg(beats.pop(0).pid, signal.SIGKILL)
                 beats.append(works.beat())
+            elif whom < 0.35:
+                server.kill()
+                server.restart()
             else:
                 os.killpg(workers.pop(0).pid, signal.SIGKILL)
                 workers.append(works.worker())
