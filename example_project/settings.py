@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from celery.schedules import crontab
 
 from celery_tw import cron, every, once
-from example_project import URL_VARIABLE
+from example_project import DATABASE_VARIABLE, URL_VARIABLE
 
 broker_url = os.environ.get(URL_VARIABLE, "redis://localhost:6379/0")
+result_backend = broker_url  # a canvas in a DAG has parts that wait for each other there
+tw_database_url = os.environ.get(DATABASE_VARIABLE)
 task_ignore_result = True
 timezone = "Europe/Berlin"
 
