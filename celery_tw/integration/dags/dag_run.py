@@ -51,12 +51,13 @@ class DagRun:
         """Return how the run stands once it has ended; raises TimeoutError after *timeout* seconds."""
         deadline_s = None if timeout is None else time.monotonic() + timeout
         pause_s = SOONEST_S
-        while (view := self.status()).state not in RUN_ENDED:
+        while self._parts.reading.state(self.id) not in RUN_ENDED:
             if deadline_s is not None and time.monotonic() > deadline_s:
+                view = self.status()
                 raise TimeoutError(f"the run {self.id} is still {view.state} after {timeout:g} s: {view.counts}")
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, LATEST_S)
-        return view
+        return self.status()
 
     def pause(self) -> DagRunView:
         """Let no further node begin until the run is resumed, be it days; what runs, runs on."""

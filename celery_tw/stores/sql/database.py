@@ -3,8 +3,9 @@
 A verb is a function of a connection, carried out in one transaction. One that met a deadlock or a locked file is carried out again, because
 its transaction was rolled back. Silence is `DatabaseUnavailable`: the commit may have happened, so each verb is safe to repeat.
 
-SQLite is in WAL mode, and each transaction takes the write lock as it begins: one that reads first and writes then would fail where others
-write. The others read what is committed (READ COMMITTED): a verb reads after it has its run's lock, and must see what the last holder did.
+SQLite is in WAL mode, and each transaction that may write takes the write lock as it begins: one that reads first and writes then would
+fail where others write. The others read what is committed (READ COMMITTED): a verb reads after it has its run's lock, and must see what the
+last holder did.
 """
 
 import time
@@ -31,12 +32,20 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        self._looking = self.engine.execution_options(tw_looks=True)
 
     def transaction(self, verb: Callable[[Connection], T]) -> T:
         """Return what *verb* returns, once its transaction is committed; raises `DatabaseUnavailable`."""
+        return self._carried_out(verb, self.engine)
+
+    def look(self, verb: Callable[[Connection], T]) -> T:
+        """Return what *verb* reads, which changes nothing and holds up nobody; raises `DatabaseUnavailable`."""
+        return self._carried_out(verb, self._looking)
+
+    def _carried_out(self, verb: Callable[[Connection], T], engine: Engine) -> T:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self.engine.begin() as connection:
+                with engine.begin() as connection:
                     return verb(connection)
             except (OperationalError, InterfaceError, PoolTimeout) as error:
                 if attempt == ATTEMPTS or not _is_rolled_back(error):
@@ -84,7 +93,8 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    looks = connection.get_execution_options().get("tw_looks")
+    connection.exec_driver_sql("BEGIN" if looks else "BEGIN IMMEDIATE")
 
 
 def _is_rolled_back(error: Exception) -> bool:

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from celery_tw.core.dag_state import NodeState, RunState
 from celery_tw.core.node_id import NodeId
@@ -45,6 +45,9 @@ class NodeRow:
     error: str
 
 
+_STATE = select(run.c.state).where(run.c.id == bindparam("at_run"))
+
+
 class Reading:
     """Looks at the runs of one namespace."""
 
@@ -61,7 +64,7 @@ class Reading:
             rows = rows if state is None else rows.where(run.c.state == state)
             return _runs(connection, list(connection.execute(rows)))
 
-        return self.database.transaction(read)
+        return self.database.look(read)
 
     def run(self, run_id: str) -> RunRow:
         """Return one run; raises `UnknownDagRun`."""
@@ -72,7 +75,14 @@ class Reading:
                 raise UnknownDagRun(run_id)
             return _runs(connection, [found])[0]
 
-        return self.database.transaction(read)
+        return self.database.look(read)
+
+    def state(self, run_id: str) -> RunState:
+        """Return the state of a run; raises `UnknownDagRun`."""
+        state = self.database.look(lambda connection: connection.execute(_STATE, {"at_run": run_id}).scalar())
+        if state is None:
+            raise UnknownDagRun(run_id)
+        return RunState(state)
 
     def nodes(self, run_id: str) -> list[NodeRow]:
         """Return the nodes of a run, parents first."""
@@ -85,7 +95,7 @@ class Reading:
             rows = connection.execute(select(node).where(node.c.run_id == run_id).order_by(node.c.number))
             return [_node(row, tuple(after.get(row.number, ()))) for row in rows]
 
-        return self.database.transaction(read)
+        return self.database.look(read)
 
     def result(self, run_id: str, key: str) -> tuple[NodeState, Given]:
         """Return the state and the result of a node; raises `UnknownNode`."""
@@ -97,7 +107,7 @@ class Reading:
             task_id = str(NodeId(run_id, row.number, row.attempt))
             return NodeState(row.state), Given(row.node_key, task_id, row.result, bool(row.by_reference))
 
-        return self.database.transaction(read)
+        return self.database.look(read)
 
 
 def _runs(connection: Connection, rows: list[Row[Any]]) -> list[RunRow]:

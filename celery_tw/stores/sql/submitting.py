@@ -100,7 +100,7 @@ class Submitting:
         def read(connection: Connection) -> str | None:
             return connection.execute(select(definition.c.document).where(definition.c.digest == name)).scalar()
 
-        document = self.database.transaction(read)
+        document = self.database.look(read)
         if document is None:
             raise UnknownDagRun(f"definition {name}")
         return DagSpec.decode(document)

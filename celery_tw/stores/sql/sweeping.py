@@ -56,7 +56,7 @@ class Sweeping:
                 for row in connection.execute(rows)
             ]
 
-        return self.database.transaction(read)
+        return self.database.look(read)
 
     def send_again(self, pulse: Pulse, *, epoch: int, most: int, now_ms: int) -> Settled:
         """Queue a silent node again, as the same attempt; one lost more than *most* times has failed. Raises `StaleEpoch`.
