@@ -41,7 +41,11 @@ class Seen:
 
 
 class Sweeper:
-    """Sweeps while *elector* leads; *end_of* asks the result backend about a task id, *settle* makes known and sends what followed."""
+    """Sweeps while *elector* leads.
+
+    *most* tells how many losses a task of that name may have, *end_of* asks the result backend about a task id, *settle* makes known and
+    sends what followed.
+    """
 
     def __init__(
         self,
@@ -51,7 +55,7 @@ class Sweeper:
         elector: Elector,
         clock: Clock,
         timeout_ms: int,
-        most: int,
+        most: Callable[[str], int],
         expires_ms: int,
         end_of: Callable[[str], Ended | None],
         settle: Callable[[NodeId, Settled], None],
@@ -121,7 +125,7 @@ class Sweeper:
         if ended is not None:
             settled = self._progress().end(pulse.id, ended, now_ms=self.clock.wall_ms())
         else:
-            settled = self._sweeping().send_again(pulse, epoch=epoch, most=self.most, now_ms=self.clock.wall_ms())
+            settled = self._sweeping().send_again(pulse, epoch=epoch, most=self.most(pulse.task), now_ms=self.clock.wall_ms())
         if settled.accepted:
             what = "had ended unheard" if ended is not None else f"was {pulse.state} and silent"
             logger.warning("node %r of the run %s %s", settled.key, pulse.id.run_id, what)

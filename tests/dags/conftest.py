@@ -1,5 +1,9 @@
-"""Fixtures: an app with DAGs on a fresh database, whose tasks write down when they run."""
+"""Fixtures: an app with DAGs on a fresh database, whose tasks write down when they run.
 
+The database is SQLite, or what ``TW_DAG_DATABASE`` says: sqlite, postgres or mariadb.
+"""
+
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,7 +32,7 @@ class Diary:
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> Iterator[str]:
-    with database_of("sqlite", tmp_path) as url:
+    with database_of(os.environ.get("TW_DAG_DATABASE", "sqlite"), tmp_path) as url:
         yield url
 
 

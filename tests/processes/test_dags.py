@@ -46,7 +46,7 @@ class Works:
         self.ledger = Ledger(processes.ledger)
         self.app = Celery("shop", broker=processes.url, backend=processes.url, set_as_current=False)
         self.app.conf.update(self.conf)
-        for name in ("shop.step", "shop.guarded_step"):
+        for name in ("shop.step", "shop.guarded_step", "shop.long_step"):
             self.app.task(name=name, shared=False)(_runs_elsewhere)
         self.wheel = TimeWheel(self.app)
 
@@ -250,6 +250,33 @@ def wait_for_more(works: Works, runs: list[DagRun]) -> None:
     """Wait until something more has run, or nothing will."""
     seen = len(works.ledger.lines())
     wait_until(lambda: len(works.ledger.lines()) > seen + 10 or all_ended(runs), TIMEOUT_S)
+
+
+@pytest.mark.long
+def test_a_long_task_as_a_node_goes_on_from_its_checkpoint(make_works: Callable[..., Works]) -> None:
+    works = make_works()
+    works.beat()
+    workers = [works.worker()]
+    step = works.app.tasks["shop.long_step"]
+    with DAG("long") as dag:
+        dag.node("after", works.app.tasks["shop.step"].s("after"), after=[dag.node("count", step.s("count", 4000))])
+    run = works.wheel.dags.submit(dag)
+    for kill in range(2):
+        wait_until(lambda: len(works.moments(run, "begins").get("count", ())) > kill, TIMEOUT_S)  # noqa: B023 - used at once
+        reached = works.wheel.runs.show(run.nodes()[0].task_id)[0].progress or {"done": 0}
+        wait_until(lambda: _progress(works, run) > reached["done"], TIMEOUT_S)  # noqa: B023 - used at once
+        os.killpg(workers.pop().pid, signal.SIGKILL)
+        workers.append(works.worker())
+    assert run.wait(TIMEOUT_S).state == "succeeded"
+    assert run.result("count") == 4000
+    from_where = [line.value[2] for line in works.ledger.lines() if line.value[:2] == ["begins", "count"]]
+    assert from_where[0] == 0 < from_where[1] < from_where[2]
+    assert len(works.moments(run, "ends")["count"]) == 1
+
+
+def _progress(works: Works, run: DagRun) -> int:
+    shown = works.wheel.runs.show(run.nodes()[0].task_id)
+    return shown[0].progress["done"] if shown and shown[0].progress else 0
 
 
 @pytest.mark.long

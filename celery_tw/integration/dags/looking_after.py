@@ -7,6 +7,9 @@ from celery_tw.integration.dags.parts import parts_of
 from celery_tw.integration.dags.results import end_in_backend
 from celery_tw.leadership.elector import Elector
 
+NEVER = 1_000_000
+"""A long task is given up by the reaper, who knows whether its checkpoint advances."""
+
 
 def sweeper_of(app: Any, elector: Elector) -> Sweeper:
     """Return the sweeper of the app's DAGs; it connects with its first look."""
@@ -17,7 +20,7 @@ def sweeper_of(app: Any, elector: Elector) -> Sweeper:
         elector=elector,
         clock=parts.clock,
         timeout_ms=parts.settings.heartbeat_timeout_ms,
-        most=parts.settings.max_reassignments,
+        most=lambda task: NEVER if getattr(app.tasks.get(task), "long", False) else parts.settings.max_reassignments,
         expires_ms=parts.settings.dag_expires_ms,
         end_of=lambda task_id: end_in_backend(task_id, app),
         settle=parts.settle,

@@ -20,6 +20,18 @@ def step(self: Any, key: str, seconds: float = 0) -> str:
     return key
 
 
+@app.task(base=celery_tw.LongTask, bind=True, name="shop.long_step")
+def long_step(self: Any, key: str, upto: int) -> int:
+    """Count to *upto* from the last checkpoint."""
+    state = self.checkpoint.load(default={"done": 0})
+    shop.note(self.request, value=["begins", key, state["done"]])
+    for _ in self.iterate(range(state["done"], upto), state, every=100):
+        time.sleep(0.001)
+        state["done"] += 1
+    shop.note(self.request, value=["ends", key, state["done"]])
+    return int(state["done"])
+
+
 @app.task(base=celery_tw.Task, bind=True, name="shop.guarded_step", ignore_result=True)
 def guarded_step(self: Any, key: str, seconds: float = 0) -> str:
     shop.note(self.request, value=["begins", key])
