@@ -44,7 +44,7 @@ class Sweeper:
     """Sweeps while *elector* leads.
 
     *most* tells how many losses a task of that name may have, *end_of* asks the result backend about a task id, *settle* makes known and
-    sends what followed.
+    sends what followed. *go_on* is asked before each node: a backend or a broker that is away takes its time.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Sweeper:
         expires_ms: int,
         end_of: Callable[[str], Ended | None],
         settle: Callable[[NodeId, Settled], None],
+        go_on: Callable[[], bool] = lambda: True,
     ) -> None:
         self._sweeping = sweeping
         self._progress = progress
@@ -69,6 +70,7 @@ class Sweeper:
         self.expires_ms = expires_ms
         self.end_of = end_of
         self.settle = settle
+        self.go_on = go_on
         self.look_ms = max(SOONEST_LOOK_MS, min(LATEST_LOOK_MS, timeout_ms // 4))
         self._epoch: int | None = None
         self._seen: dict[NodeId, Seen] = {}
@@ -98,6 +100,8 @@ class Sweeper:
             self._seen.clear()
         self._epoch = epoch
         for pulse in self._silent(self._sweeping().pulses()):
+            if not self.go_on():
+                return
             try:
                 self._end_silence(pulse, epoch)
             except UnknownDagRun:  # forgotten, or deleted by hand

@@ -138,7 +138,9 @@ class Node:
             return []
         from celery_tw.integration.dags.looking_after import sweeper_of  # noqa: PLC0415 - only who uses DAGs has SQLAlchemy
 
-        return [Loop("tw-dags", sweeper_of(self.parts.app, self.elector).step)]
+        loop = Loop("tw-dags", lambda: sweeper.step())
+        sweeper = sweeper_of(self.parts.app, self.elector, go_on=loop.goes_on)
+        return [loop]
 
     def started_ms(self) -> int:
         """Return when this process started, in Redis time."""

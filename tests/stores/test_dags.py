@@ -1,6 +1,7 @@
 """The verbs on workflows, on every database that answers."""
 
 import random
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -560,6 +561,14 @@ def _drop(connection: Any) -> None:
 def test_a_database_that_does_not_answer_is_an_error_of_ours(url: str) -> None:
     with pytest.raises(DatabaseUnavailable, match="does not answer"):
         set_up(Database(url))
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "mysql+pymysql"])
+def test_a_server_that_is_silent_is_one_that_does_not_answer(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(DatabaseUnavailable, match="does not answer"):
+            set_up(Database(f"{scheme}://user@127.0.0.1:{port}/x?connect_timeout=2"))
 
 
 def at_once(number: int, work: Any) -> None:

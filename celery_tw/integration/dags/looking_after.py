@@ -1,5 +1,6 @@
 """Looking after: the leader's sweeper, made for one app."""
 
+from collections.abc import Callable
 from typing import Any
 
 from celery_tw.dags.sweeper import Sweeper
@@ -11,7 +12,7 @@ NEVER = 1_000_000
 """A long task is given up by the reaper, who knows whether its checkpoint advances."""
 
 
-def sweeper_of(app: Any, elector: Elector) -> Sweeper:
+def sweeper_of(app: Any, elector: Elector, *, go_on: Callable[[], bool]) -> Sweeper:
     """Return the sweeper of the app's DAGs; it connects with its first look."""
     parts = parts_of(app)
     return Sweeper(
@@ -24,4 +25,5 @@ def sweeper_of(app: Any, elector: Elector) -> Sweeper:
         expires_ms=parts.settings.dag_expires_ms,
         end_of=lambda task_id: end_in_backend(task_id, app),
         settle=parts.settle,
+        go_on=go_on,
     )

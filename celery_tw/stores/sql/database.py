@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,6 +23,13 @@ ATTEMPTS = 5
 AGAIN_S = 0.02
 BUSY_S = 10.0
 SERVERS = ("postgresql", "mysql", "mariadb")
+PATIENCE = {
+    "psycopg": {"connect_timeout": 5, "tcp_user_timeout": 10_000},
+    "psycopg2": {"connect_timeout": 5, "tcp_user_timeout": 10_000},
+    "pymysql": {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30},
+    "mysqldb": {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30},
+}
+"""Without these a server that vanished, power and all, would hold up a worker, or the leader, for many minutes."""
 
 T = TypeVar("T")
 
@@ -64,7 +71,7 @@ def _engine(url: str) -> Engine:
         if kind == "sqlite":
             return _sqlite(url)
         if kind in SERVERS:
-            return create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True)
+            return create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=_patience(make_url(url)))
     except ArgumentError as error:
         raise ImproperlyConfigured(
             "tw_database_url: expected a URL such as 'postgresql+psycopg://user@host/name', got something else"
@@ -72,6 +79,12 @@ def _engine(url: str) -> Engine:
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise ImproperlyConfigured(f"tw_database_url: the driver that it names is not installed: {error}") from error
     raise ImproperlyConfigured(f"tw_database_url: expected sqlite, postgresql, mysql or mariadb, got {kind}")
+
+
+def _patience(url: URL) -> dict[str, Any]:
+    """Return how long the driver that *url* names waits for a server that is silent, as far as the URL does not say itself."""
+    driver = url.get_driver_name()
+    return {name: value for name, value in PATIENCE.get(driver, {}).items() if name not in url.query}
 
 
 def _sqlite(url: str) -> Engine:
