@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import accuracy, brokers, dag, dispatch, eta, failover, startup, wheel
+from benchmarks import accuracy, brokers, dag, dispatch, eta, failover, startup, tasks, wheel
 
 BENCHMARKS = {
     "dispatch": dispatch,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "eta": eta,
     "wheel": wheel,
     "dag": dag,
+    "tasks": tasks,
 }
 
 

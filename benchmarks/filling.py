@@ -16,6 +16,7 @@ from celery_tw.core.identity import FireIds
 from celery_tw.integration.connected import Connected
 from celery_tw.stores.redis.codec import unpack_one_time
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.records import Records
 from celery_tw.stores.redis.timetable import CHUNK, OneTimeWrite, Timetable
 
 
@@ -64,11 +65,12 @@ def store_for_redbeat(app: Celery, count: int, *, period_s: float, last_run_s: f
 def stored_messages(app: Celery, client: redis.Redis) -> list[bytes]:
     """Return the message of each one-time task that waits in the timetable."""
     keys = Connected(app).keys
+    stored = Records(client, keys)
     ids = [int(member) for member in client.zrange(keys.due, 0, -1)]
     messages: list[bytes] = []
     for first in range(0, len(ids), CHUNK):
         records = client.mget([keys.entry(entry_id) for entry_id in ids[first : first + CHUNK]])
-        messages += [unpack_one_time(record).message for record in records]
+        messages += [unpack_one_time(record or b"").message for record in stored.whole(records)]
     return messages
 
 
@@ -81,7 +83,7 @@ def hold_in_store(app: Celery, client: redis.Redis, count: int, *, first: dateti
     timetable = Timetable(client, keys)
     store_one_time(app, 1, at=first + timedelta(seconds=spread_s))
     ((_, entry_id),) = timetable.nearest(1)
-    record = unpack_one_time(client.get(keys.entry(entry_id)) or b"")
+    record = unpack_one_time(timetable.read_one_time(entry_id)[0] or b"")
     timetable.remove(record.name, entry_id)
     fire_ids, first_ms = FireIds("held"), int(first.timestamp() * 1000)
     for start in range(0, count, CHUNK):

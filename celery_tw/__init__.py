@@ -21,6 +21,7 @@ from celery_tw.errors import (
     LeaseLost,
     LockBusy,
     NamespaceTaken,
+    ResultNotKept,
     StaleEpoch,
     StaticEntry,
     StoreRefused,
@@ -29,6 +30,7 @@ from celery_tw.errors import (
     TaskYielded,
     UnknownDagRun,
     UnknownEntry,
+    UnknownMessage,
     UnknownNode,
 )
 from celery_tw.integration.dags.dag import DAG
@@ -55,6 +57,7 @@ __all__ = [
     "LongTask",
     "Misfire",
     "NamespaceTaken",
+    "ResultNotKept",
     "StaleEpoch",
     "StaticEntry",
     "StoreRefused",
@@ -65,6 +68,7 @@ __all__ = [
     "TimeWheel",
     "UnknownDagRun",
     "UnknownEntry",
+    "UnknownMessage",
     "UnknownNode",
     "cron",
     "every",

@@ -6,6 +6,7 @@
     ├── InvalidSchedule      an expression, interval, zone or moment that cannot be a schedule
     ├── InvalidEntry         a name, payload or option that an entry cannot have
     ├── UnknownEntry         no entry of that name
+    ├── UnknownMessage       no such message among those that the broker refused
     ├── StaticEntry          the entry belongs to the settings and is edited there
     ├── StaleEpoch           a write by a process that no longer leads
     ├── StoreUnavailable     Redis did not answer; nothing is known about the write
@@ -17,6 +18,7 @@
     ├── RenderFailed         Celery refused to send an entry's task, or had nowhere to send it
     ├── LockBusy             another run holds the lock of a task that is not to wait for it
     ├── LeaseLost            another process runs this run by now, or may
+    ├── ResultNotKept        a result that could not be put on record, and whose process died before it had passed it on
     ├── InvalidCheckpoint    a checkpoint that cannot be written as JSON, or is too large
     ├── LeaderMissing        a long task was started while no scheduler leads
     ├── InvalidDag           a DAG, or a verb on a run of one, that cannot be
@@ -31,6 +33,8 @@ Wrong settings are Celery's own ``ImproperlyConfigured``.
 Two signals are no errors and no `Exception`, so that no ``except Exception`` and no ``autoretry_for`` in a body swallows them:
 `TaskCancelled` and `TaskYielded`. They are for the body to pass on.
 """
+
+from typing import Any
 
 from celery.exceptions import CeleryError, ImproperlyConfigured
 
@@ -51,6 +55,7 @@ __all__ = [
     "NamespaceTaken",
     "NewerSchema",
     "RenderFailed",
+    "ResultNotKept",
     "ServerUnavailable",
     "StaleEpoch",
     "StaticEntry",
@@ -60,6 +65,7 @@ __all__ = [
     "TaskYielded",
     "UnknownDagRun",
     "UnknownEntry",
+    "UnknownMessage",
     "UnknownNode",
 ]
 
@@ -82,6 +88,14 @@ class UnknownEntry(CeleryTWError, LookupError):
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no entry named {name!r}")
         self.name = name
+
+
+class UnknownMessage(CeleryTWError, LookupError):
+    """Raised when a message of the outbox is named that was not refused by the broker, or is not buried where it has to be."""
+
+    def __init__(self, message_id: str, fact: str) -> None:
+        super().__init__(f"the message {message_id!r} {fact}")
+        self.message_id = message_id
 
 
 class StaticEntry(CeleryTWError):
@@ -139,6 +153,17 @@ class LockBusy(CeleryTWError):
 
 class LeaseLost(CeleryTWError):
     """Raised when this process may no longer act for a run: another one has it, or Redis has not confirmed it for too long."""
+
+
+class ResultNotKept(CeleryTWError):
+    """Raised in the place of a result that could not be put on record, and whose process died before it had passed it on."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"the task ran, but its result ({kind}) has no JSON form or is larger than 256 KiB, and was not passed on in time")
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind,)
 
 
 class InvalidCheckpoint(CeleryTWError, ValueError):

@@ -18,7 +18,9 @@ setting                      default               meaning
 ``tw_fire_tolerance``        5 s                   a slot this late is simply fired; a later one is missed
 ``tw_max_clock_skew``        5 s                   a forward step of Redis time beyond this holds dispatch
 ``tw_misfire``               ``"latest"``          what happens to missed slots: latest, skip, catch_up or a ``Misfire``
-``tw_overlap``               ``"allow"``           only "allow" in this version
+``tw_overlap``               ``"allow"``           what happens to a slot while an earlier fire of its entry runs: allow, skip,
+                                                   buffer_one, cancel_previous
+``tw_overlap_expires``       3600 s                a fire that no worker has taken up counts as still there for so long
 ``tw_catch_up_rate``         100 a second          how fast missed slots are fired, per queue
 ``tw_history_size``          60                    fires remembered per entry
 ``tw_defer_eta``             ``"auto"``            tasks with an ETA wait in the timetable: auto (while a leader is seen),
@@ -36,7 +38,8 @@ setting                      default               meaning
 ``tw_checkpoint_max_bytes``  1,000,000             a larger checkpoint is refused
 ``tw_max_reassignments``     3                     losses without a new checkpoint after which a run fails
 ``tw_run_expires``           2 x the broker's      how long a finished run is remembered, so that a late copy does
-                             visibility timeout    not run again
+                             visibility timeout,   not run again
+                             at least 1 h
 ``tw_long_queue``            none                  the queue of long tasks that neither their call nor a route names
 ``tw_database_url``          none                  the SQL database of DAGs, such as postgresql+psycopg://user@host/name
 ``tw_dag_expires``           30 days               how long a DAG run is remembered after its end
@@ -46,7 +49,7 @@ Reading never changes the configuration: ``app.add_defaults`` would override wha
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
@@ -54,6 +57,7 @@ from typing import Any, Protocol, Self
 
 from celery_tw.core.allowed import PATTERN, AllowedTasks
 from celery_tw.core.misfire import Misfire
+from celery_tw.core.overlap import POLICIES
 from celery_tw.errors import ImproperlyConfigured, InvalidEntry
 
 NAMESPACE_PATTERN = re.compile(r"[A-Za-z0-9_.:@/-]{1,100}")
@@ -85,6 +89,7 @@ class Settings:
     max_clock_skew_ms: int = 5000
     misfire: Misfire = field(default_factory=Misfire.latest)
     overlap: str = "allow"
+    overlap_expires_ms: int = 3_600_000
     catch_up_rate: float = 100.0
     history_size: int = 60
     defer_eta: str = "auto"
@@ -192,20 +197,20 @@ def one_of(*allowed: Any) -> Reader:
     return read
 
 
-def only_for_now(allowed: Any, *later: str) -> Reader:
+def only_for_now(allowed: Any) -> Reader:
     """Read the one value that this version has; the others are named as not yet available."""
 
     def read(key: str, value: Any) -> Any:
         if value != allowed or isinstance(value, bool):
-            known = f"{value!r} is not available in this version" if _names_later(value, later) else f"got {value!r}"
+            known = f"{value!r} is not available in this version" if _is_more(value) else f"got {value!r}"
             raise ImproperlyConfigured(f"{key}: expected {allowed!r}, {known}")
         return value
 
     return read
 
 
-def _names_later(value: Any, later: Iterable[str]) -> bool:
-    return value in later or (isinstance(value, int) and not isinstance(value, bool) and value > 1)
+def _is_more(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 1
 
 
 def _is_number(value: Any) -> bool:
@@ -273,7 +278,8 @@ _ROWS: Mapping[str, _Row] = {
     "tw_fire_tolerance": _Row("fire_tolerance_ms", seconds(0, LONGEST_WAIT_S)),
     "tw_max_clock_skew": _Row("max_clock_skew_ms", seconds(0.1, LONGEST_WAIT_S)),
     "tw_misfire": _Row("misfire", _misfire),
-    "tw_overlap": _Row("overlap", only_for_now("allow", "skip", "buffer_one", "cancel_previous")),
+    "tw_overlap": _Row("overlap", one_of(*POLICIES)),
+    "tw_overlap_expires": _Row("overlap_expires_ms", seconds(1, LONGEST_WAIT_S)),
     "tw_catch_up_rate": _Row("catch_up_rate", rate(0.001, 100_000)),
     "tw_history_size": _Row("history_size", whole(0, 10_000)),
     "tw_defer_eta": _Row("defer_eta", one_of("auto", "always", "off")),

@@ -19,18 +19,19 @@ class Failed(Exception):
 
 @dataclass(slots=True)
 class Observer:
-    """Everything that ran so far is in *lines*."""
+    """Everything that ran so far is in *lines*, and shown, unless what one waits for is something else."""
 
     ledger: Ledger
     children: Children
     screen: Screen
     lines: list[Line] = field(default_factory=list)
+    shows_runs: bool = True
 
     def look(self) -> None:
         """Take in and show what is new, and wait a moment."""
         new = list(self.ledger.read(len(self.lines)))
         self.lines += new
-        for line in new:
+        for line in new if self.shows_runs else ():
             self.screen.fire(line)
         ended = self.children.ended()
         if ended is not None:

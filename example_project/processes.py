@@ -57,9 +57,12 @@ class Children:
         self.all: list[Child] = []
         self.environment = {**os.environ, URL_VARIABLE: url, "PYTHONPATH": _with_root(os.environ.get("PYTHONPATH"))}
 
-    def worker(self) -> Child:
+    def worker(self, number: int = 1) -> Child:
         """Start a worker with two threads."""
-        return self._start("worker", "worker", "--pool", "threads", "--concurrency", "2", "--without-gossip", "--without-mingle")
+        name = ("--hostname", f"worker-{number}@%h")
+        return self._start(
+            f"worker {number}", "worker", *name, "--pool", "threads", "--concurrency", "2", "--without-gossip", "--without-mingle"
+        )
 
     def beat(self, number: int) -> Child:
         """Start a beat; the first one to come leads, the others stand by."""

@@ -29,6 +29,10 @@ class Screen:
         for row in rows:
             print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), flush=True)
 
+    def fact(self, text: str, *, holds: bool) -> None:
+        """Say whether one thing that was promised holds."""
+        print(f"  {'yes' if holds else 'NO '}  {text}", flush=True)
+
     def verdict(self, text: str, *, right: bool) -> None:
         """Say how it ended."""
         print(f"\n{text}", flush=True)
@@ -59,6 +63,9 @@ class RichScreen(Screen):
         for outcome in outcomes:
             table.add_row(*_row(outcome), style=None if outcome.right else "red")
         self.console.print(table)
+
+    def fact(self, text: str, *, holds: bool) -> None:
+        self._print(f"  {'yes' if holds else 'NO '}  {text}", "green" if holds else "bold red")
 
     def verdict(self, text: str, *, right: bool) -> None:
         self._print(f"\n{text}", "bold green" if right else "bold red")

@@ -1,4 +1,4 @@
-"""Settings: Celery's own, two of the time wheel's, and a schedule in four time zones.
+"""Settings: Celery's own, a few of the time wheel's, and a schedule in four time zones.
 
 All schedules below also run under stock beat (`celery -A example_project.app beat`), whose finest step is a second or so.
 """
@@ -11,14 +11,15 @@ from celery.schedules import crontab
 from celery_tw import cron, every, once
 from example_project import DATABASE_VARIABLE, URL_VARIABLE
 
-broker_url = os.environ.get(URL_VARIABLE, "redis://localhost:6379/0")
-result_backend = broker_url  # a canvas in a DAG has parts that wait for each other there
+broker_url = result_backend = os.environ.get(URL_VARIABLE, "redis://localhost:6379/0")
 tw_database_url = os.environ.get(DATABASE_VARIABLE)
 task_ignore_result = True
 timezone = "Europe/Berlin"
 
 tw_misfire = "catch_up"  # what is missed is fired later, oldest first
 tw_leader_lease = 3
+tw_heartbeat_interval = 0.5  # a demonstration is short: elsewhere 30 s and 120 s do
+tw_heartbeat_timeout = 3
 
 beat_schedule = {
     # Every few seconds, so that there is something to watch.

@@ -64,7 +64,12 @@ class CuttingProxy:
             except OSError:
                 return
             server = socket.socket(socket.AF_UNIX)
-            server.connect(self.socket_path)
+            try:
+                server.connect(self.socket_path)
+            except OSError:  # there is no server now
+                client.close()
+                server.close()
+                continue
             self._open += (client, server)
             cut = threading.Event()
             self._start(self._pass_questions, client, server, cut)
@@ -75,19 +80,24 @@ class CuttingProxy:
             if self._is_to_be_cut(asked):
                 cut.set()
             self.unanswered += self.silent
-            server.sendall(asked)
+            if self._passes(asked):
+                _send(server, asked)
         _end(server)
 
     def _pass_answers(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
         while (answer := _received(server)) and not cut.is_set():
             if not self.silent:
-                client.sendall(answer)
+                _send(client, answer)
         if cut.is_set():
             self._meanwhile()
             self.cuts += 1
         _end(client)
         server.close()
         client.close()
+
+    def _passes(self, asked: bytes) -> bool:
+        """Return whether the server is to see *asked*."""
+        return True
 
     def _is_to_be_cut(self, asked: bytes) -> bool:
         if not self._word or self._word not in asked:
@@ -100,6 +110,13 @@ def _end(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:  # the other side has ended it
+        return
+
+
+def _send(end: socket.socket, what: bytes) -> None:
+    try:
+        end.sendall(what)
+    except OSError:  # nobody is there to take it; reading tells that too
         return
 
 

@@ -21,3 +21,10 @@ def stock_worker(app: Celery, **options: Any) -> Iterator[None]:
             yield
     finally:
         signals.setup_logging.disconnect(leave_it)
+
+
+@contextmanager
+def working(app: Celery, *, concurrency: int = 4) -> Iterator[None]:
+    """Run a worker of *app* whose tasks are threads of this process."""
+    with stock_worker(app, pool="threads", concurrency=concurrency, shutdown_timeout=10):
+        yield

@@ -18,6 +18,7 @@ SMALL = {
     "eta": ["--rounds=1", "--tasks=20", "--short=10", "--due=3", "--visibility=1"],
     "wheel": ["--entries=2000"],
     "dag": ["--chain=5", "--random=10", "--layers=3", "--width=4"],
+    "tasks": ["--tasks=100", "--rounds=1"],
     "brokers": ["--entries=40", "--singly=20", "--loaded=200", "--outage=1", "--missed=20"],
 }
 
@@ -37,6 +38,9 @@ def test_a_small_benchmark_reports_figures_of_all_contenders_and_findings_with_t
 
 def _require_what_it_runs_on(name: str) -> None:
     pytest.importorskip("redbeat", reason="needs the `bench` extra")
+    if name == "tasks":
+        pytest.importorskip("celery_once", reason="needs the `bench` extra")
+        pytest.importorskip("celery_singleton", reason="needs the `bench` extra")
     if name == "brokers":
         require("rabbitmq", missing=why_no_rabbitmq())
     require("linux", missing=None if Path("/proc/self/stat").exists() else "the figures of a process are read from /proc")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from example_project.journal import Entry
+from example_project.survival import Account, facts
 from example_project.verdict import Expected, expect, judge
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +56,55 @@ def test_the_demonstration_kills_the_leader_and_misses_no_slot(redis_server):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "killed with SIGKILL" in done.stdout
     assert re.search(r"No slot was missed, none ran twice\.", done.stdout)
+
+
+ENTRIES = [Entry("begins", 1, 0, 10), Entry("begins", 2, 30_000, 11), Entry("ends", 2, 60_500, 11)]
+
+
+def account(**changes):
+    fields = {
+        "entries": ENTRIES,
+        "saved_at_death": 30_000,
+        "saved_at_end": 60_500,
+        "shelves_counted": 60_700,
+        "state": "REVOKED",
+        "reason": "the shop closes",
+        "still_running": 0,
+    }
+    return Account(**{**fields, **changes})
+
+
+def test_a_task_that_survives_and_stops_is_right():
+    assert all(fact.holds for fact in facts(account()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"entries": ENTRIES[:1]}, "two workers began"),
+        ({"entries": [Entry("begins", 2, 0, 10), *ENTRIES[1:]]}, "another worker went on"),
+        ({"saved_at_death": 29_500}, "last checkpoint of the dead one"),
+        ({"entries": [Entry("begins", 1, 0, 11), *ENTRIES[1:]]}, "token is higher"),
+        ({"shelves_counted": 61_100}, "counted twice"),
+        ({"entries": [*ENTRIES[:2], Entry("ends", 2, 100_000, 11)], "saved_at_end": 100_000}, "stopped before its end"),
+        ({"saved_at_end": 60_000}, "where it stopped is saved"),
+        ({"state": "SUCCESS"}, "REVOKED, with the reason"),
+        ({"still_running": 1}, "nothing of it runs"),
+    ],
+)
+def test_a_promise_about_survival_that_is_broken_is_seen(changes, words):
+    assert any(words in fact.text for fact in facts(account(**changes)) if not fact.holds)
+
+
+@pytest.mark.processes
+@pytest.mark.long
+def test_a_task_survives_its_worker_and_stops_when_it_is_cancelled(redis_server):
+    command = [sys.executable, "-m", "example_project.survival"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "is killed with SIGKILL; its last checkpoint says" in done.stdout
+    assert "The task survived its worker and stopped when it was asked to." in done.stdout
+    assert "NO " not in done.stdout
 
 
 @pytest.mark.processes

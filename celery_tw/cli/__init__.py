@@ -15,6 +15,7 @@ from celery_tw.cli.dag import dag
 from celery_tw.cli.db import db
 from celery_tw.cli.eject import eject
 from celery_tw.cli.failures import OneLineErrors
+from celery_tw.cli.outbox import outbox
 from celery_tw.cli.run import run
 from celery_tw.cli.schedule import schedule
 from celery_tw.cli.status import status
@@ -34,6 +35,7 @@ tw.add_command(cancel)
 tw.add_command(run)
 tw.add_command(dag)
 tw.add_command(db)
+tw.add_command(outbox)
 tw.add_command(clock)
 tw.add_command(eject)
 tw.add_command(acl)

@@ -14,6 +14,7 @@ from celery_tw.cli.session import wheel_of
 from celery_tw.cli.timing import schedule_given, timing_options
 from celery_tw.cli.words import moment, schedule_words
 from celery_tw.core.misfire import POLICIES
+from celery_tw.core.overlap import POLICIES as POLICIES_OF_OVERLAP
 from celery_tw.integration.entries.views import Entry
 from celery_tw.integration.timewheel import TimeWheel
 
@@ -43,6 +44,7 @@ class JSONValue(click.ParamType):
 @click.option("--kwargs", type=JSONValue(dict, "JSON object"), default="{}", help="Keyword arguments, such as '{\"year\": 2026}'.")
 @click.option("--queue", help="Send to this queue instead of where the routes say.")
 @click.option("--misfire", type=click.Choice(POLICIES), help="What becomes of missed slots; tw_misfire.")
+@click.option("--overlap", type=click.Choice(POLICIES_OF_OVERLAP), help="What becomes of a slot while an earlier fire runs; tw_overlap.")
 @click.option("--tolerance", type=float, metavar="SECONDS", help="A slot at most this late is simply fired; tw_fire_tolerance.")
 @click.option("--jitter", type=float, default=0.0, metavar="SECONDS", help="Spread the fires over so many seconds after their slots.")
 @click.option("--end", type=Moment(), help="No slot after this moment.")

@@ -13,10 +13,12 @@ from celery_tw.integration.timewheel import TimeWheel
 
 @click.command()
 @click.argument("task_ids", metavar="TASK_ID...", nargs=-1, required=True)
+@click.option("--reason", default="cancelled", help="What the result says.")
+@click.option("--terminate-after", type=click.FloatRange(0), metavar="SECONDS", help="End a run that has not stopped by then (prefork).")
 @json_option
 @yes_option
 @click.pass_context
-def cancel(ctx: click.Context, task_ids: tuple[str, ...], as_json: bool, yes: bool) -> None:
+def cancel(ctx: click.Context, task_ids: tuple[str, ...], reason: str, terminate_after: float | None, as_json: bool, yes: bool) -> None:
     """Take tasks that wait off the timetable.
 
     TASK_ID is the id of a task that was sent with an ETA, or of the fire of a one-time entry. What does not wait may be on its way: the
@@ -26,7 +28,7 @@ def cancel(ctx: click.Context, task_ids: tuple[str, ...], as_json: bool, yes: bo
     wanted = list(dict.fromkeys(task_ids))
     if not yes:
         click.confirm(_question(wheel, wanted), abort=True, err=True)
-    cancelled = [wheel.cancel(task_id) for task_id in wanted]
+    cancelled = [wheel.cancel(task_id, reason, terminate_after=terminate_after) for task_id in wanted]
     if as_json:
         write_json({"cancelled": cancelled})
         return
@@ -64,7 +66,8 @@ def _one(task: WaitingTask, where: tzinfo) -> str:
 def _words(cancelled: Cancellation, where: tzinfo) -> str:
     task_id = printable(cancelled.task_id)
     if cancelled.stopping:
-        return f"{task_id}: it runs, and was asked to stop"
+        limit = "" if cancelled.terminate_after is None else f", or is ended in {cancelled.terminate_after:g} s"
+        return f"{task_id}: it runs, and was asked to stop{limit}"
     if not cancelled.found:
         return f"{task_id}: nothing waits under this id; the workers were asked to revoke it"
     return f"{task_id}: taken off the timetable: {'; '.join(_one(task, where) for task in cancelled.waiting)}"

@@ -2,13 +2,14 @@
 
 A plain message is one ``lpush`` of its envelope onto its queue's list. A fanout exchange is a ``publish``; a queue that expires adds a
 ``pexpire``. For a broker that is not the timetable's Redis a message is a ``claim``: its neutral envelope goes into the outbox. A canvas
-may ask for several of them: they belong together and are carried out in one script or not at all.
+may ask for several of them: they belong together and are carried out in one script or not at all. A ``count`` comes last, after the
+messages of an entry that may not overlap: it notes a task, its payload, as one that has not ended.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-Operation = Literal["lpush", "publish", "pexpire", "claim"]
+Operation = Literal["lpush", "publish", "pexpire", "claim", "count"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Fire:
-    """One slot about to be handed to the broker: what makes its message this slot's and no other's."""
+    """One slot about to be handed to the broker: what makes its message this slot's and no other's.
+
+    *counted* tells that the workers are to say when its tasks begin and end.
+    """
 
     fire_id: str
     slot_ms: int
     entry_name: str
+    counted: bool = False

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from celery_tw.core.misfire import Misfire
+from celery_tw.core.overlap import Policy
 
 Source = Literal["api", "settings"]
 Delivery = Literal["at_least_once", "at_most_once"]
@@ -34,8 +35,14 @@ class Definition:
     max_runs: int | None = None
     note: str = ""
     delivery: Delivery = "at_least_once"
+    overlap: Policy = "allow"
     source: Source = "api"
     local: bool = False
+
+    @property
+    def counted(self) -> bool:
+        """Return whether its fires are counted until they have ended, because they may not overlap."""
+        return self.overlap != "allow"
 
     @property
     def task(self) -> str:

@@ -19,6 +19,7 @@ from celery_tw.integration.entries.reading import Reading
 from celery_tw.integration.entries.static_entries import Static, read_settings
 from celery_tw.integration.entries.storing import Storing
 from celery_tw.integration.messages.rendering import Renderer
+from celery_tw.integration.publishing.outbox_control import OutboxControl
 from celery_tw.integration.runs.runner import runs_on
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.cancelling import Cancelling
@@ -26,7 +27,9 @@ from celery_tw.stores.redis.claims import Claims
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.refused_messages import RefusedMessages
 from celery_tw.stores.redis.runs import Runs
+from celery_tw.stores.redis.terminations import Terminations
 from celery_tw.stores.redis.timetable import Timetable
 
 
@@ -56,11 +59,15 @@ class Connected:
 
     @cached_property
     def canceller(self) -> Canceller:
-        return Canceller(self.app, self.timetable, Cancelling(self.client, self.keys), self.runs)
+        return Canceller(self.app, self.timetable, Cancelling(self.client, self.keys), self.runs, self.terminations)
 
     @cached_property
     def runs(self) -> Runs:
         return runs_on(self.app, self.client, self.keys, self.settings, self.redis_time)
+
+    @cached_property
+    def terminations(self) -> Terminations:
+        return Terminations(self.client, self.keys)
 
     @cached_property
     def ejector(self) -> Ejector:
@@ -69,6 +76,10 @@ class Connected:
     @cached_property
     def claims(self) -> Claims:
         return Claims(self.client, self.keys, lease_ms=self.settings.leader_lease_ms)
+
+    @cached_property
+    def outbox(self) -> OutboxControl:
+        return OutboxControl(self.app, RefusedMessages(self.client, self.keys))
 
     @cached_property
     def renderer(self) -> Renderer:

@@ -29,9 +29,12 @@ from celery_tw.scheduler.assembly import assemble
 from celery_tw.scheduler.loops import Loop
 from celery_tw.scheduler.outbox import Outbox
 from celery_tw.scheduler.reaper import Reaper
+from celery_tw.scheduler.superseding import Superseding
+from celery_tw.scheduler.terminating import Terminating
 from celery_tw.scheduler.watchdog import Watchdog
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.news import NewsReader
+from celery_tw.stores.redis.open_fires import OpenFires
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +74,11 @@ class Node:
         self.claims = not shares_redis(app)
         self.publisher = publisher_for(app, now_ms=parts.redis_time.now_ms, go_on=lambda: self._publish.goes_on())
         self.outbox = self._outbox()
+        self.superseding = Superseding(
+            open_fires=OpenFires(parts.client, parts.keys),
+            cancel=lambda task_ids, reason: parts.canceller.stop(task_ids, reason),
+            wake=lambda: self._stop.wake(),
+        )
         self.engine = assemble(
             parts.client,
             parts.keys,
@@ -90,16 +98,19 @@ class Node:
             clock=parts.clock,
             redis_time=parts.redis_time,
             room=self.outbox.room if self.claims else None,
+            supersede=self.superseding.supersede,
         )
         self.reaper = self._reaper()
+        self.terminating = self._terminating()
         self._news = NewsReader(parts.client, parts.keys)
         self._elect = Loop("tw-elect", self._elect_step)
         self._listen = Loop("tw-listen", self._listen_step)
         self._work = Loop("tw-work", self._work_step)
         self._publish = Loop("tw-publish", self._publish_step)
         self._reap = Loop("tw-reap", self.reaper.step)
+        self._stop = Loop("tw-stop", self._stop_step)
         prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._reap, *self._dags())
-        self.loops = (*prompt, *patient)
+        self.loops = (*prompt, *patient, self._stop)  # the last may wait for the broker as long as it likes
         boot_ms, limit_ms = parts.clock.boot_ms(), STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS
         self._watchdogs = (
             Watchdog(prompt, limit_ms=limit_ms, boot_ms=boot_ms),
@@ -141,6 +152,17 @@ class Node:
         loop = Loop("tw-dags", lambda: sweeper.step())
         sweeper = sweeper_of(self.parts.app, self.elector, go_on=loop.goes_on)
         return [loop]
+
+    def _terminating(self) -> Terminating:
+        parts = self.parts
+        return Terminating(
+            terminations=parts.terminations,
+            runs=parts.runs,
+            elector=self.elector,
+            clock=parts.clock,
+            redis_time=parts.redis_time,
+            terminate=lambda task_id: parts.canceller.terminate(task_id),
+        )
 
     def started_ms(self) -> int:
         """Return when this process started, in Redis time."""
@@ -210,6 +232,9 @@ class Node:
         if self.claims:
             self._publish.wake()
         return wait_ms
+
+    def _stop_step(self) -> int:
+        return min(self.superseding.step(), self.terminating.step())
 
     def _publish_step(self) -> int:
         return self.outbox.step()

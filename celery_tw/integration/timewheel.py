@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from celery.canvas import Signature
 from celery.result import AsyncResult
 
+from celery_tw.errors import ImproperlyConfigured
 from celery_tw.integration.cancellation import remote_control, revoking
 from celery_tw.integration.cancellation.cancelling import Cancellation, Canceller
 from celery_tw.integration.clock_control import ClockControl
@@ -21,43 +22,64 @@ from celery_tw.integration.entries.book import Book
 from celery_tw.integration.entries.views import Backfill, Entry, Page, Slot, Stored
 from celery_tw.integration.hidden_settings import hide_our_urls
 from celery_tw.integration.publishing.choice import fire_path
+from celery_tw.integration.publishing.outbox_control import OutboxControl
 from celery_tw.integration.runs.guarding import GuardsNeedBase
 from celery_tw.integration.runs.run_views import RunList
 from celery_tw.integration.safeguards import check_namespace
-from celery_tw.integration.spawned_children import install_in_children
+from celery_tw.integration.spawned_children import copies_of, install_in_children
 from celery_tw.integration.status import Status, read_status
 
 if TYPE_CHECKING:
     from celery_tw.integration.dags.dags import Dags
+    from celery_tw.integration.runs.patterns import GuardPatterns, Patterns
 
 
 class TimeWheel:
     """The time wheel of one Celery app: ``tw = TimeWheel(app)``.
 
     Making it a second time for the same app returns the first one; it is also ``app.timewheel``. It reads no setting and connects nowhere
-    before its first verb. Every verb may raise `StoreUnavailable` when Redis does not answer, and `ImproperlyConfigured`.
+    before its first verb. *guard* guards tasks by patterns of their names: ``TimeWheel(app, guard={"shop.*": {"once": True}})``. Every
+    verb may raise `StoreUnavailable` when Redis does not answer, and `ImproperlyConfigured`.
     """
 
     app: Any
     deferral: Deferral
+    guard: "GuardPatterns | None"
 
-    def __new__(cls, app: Any) -> Self:
+    def __new__(cls, app: Any, *, guard: "Patterns | None" = None) -> Self:
         existing = app.__dict__.get("timewheel")
         if isinstance(existing, cls):
+            existing._guard(guard)
             return existing
         wheel = super().__new__(cls)
         wheel.app = app
+        wheel.guard = None
         app.timewheel = wheel
         hide_our_urls()
         remote_control.install(app)
         revoking.install(app)
         wheel.deferral = Deferral(app)
         wheel.deferral.install()
-        install_in_children(app, cls)
+        install_in_children(app, lambda copy: cls(copy, guard=None if wheel.guard is None else wheel.guard.patterns))
         app.steps["worker"].add(GuardsNeedBase)
         internal_tasks.register(app)
         app.steps["worker"].add(CarryNodes)
+        wheel._guard(guard)
         return wheel
+
+    def _guard(self, patterns: "Patterns | None") -> None:
+        """Guard tasks by their names; raises `ImproperlyConfigured` when other patterns are there already."""
+        if patterns is None or (self.guard is not None and self.guard.patterns == patterns):
+            return
+        if self.guard is not None:
+            raise ImproperlyConfigured("guard: this app's time wheel has other patterns already: give all of them in one place")
+        from celery_tw.integration.runs.patterns import GuardPatterns  # noqa: PLC0415 - they know our base, which knows the time wheel
+
+        guard = GuardPatterns(self.app, patterns)
+        guard.install()
+        self.guard = guard
+        for copy in copies_of(self.app):
+            type(self)(copy, guard=patterns)
 
     def __reduce__(self) -> tuple[type["TimeWheel"], tuple[Any]]:
         return type(self), (self.app,)
@@ -78,7 +100,7 @@ class TimeWheel:
         schedule: Any,
         *,
         misfire: Any = None,
-        overlap: str = "allow",
+        overlap: str | None = None,
         tolerance: float | None = None,
         jitter: float = 0.0,
         start: datetime | None = None,
@@ -91,14 +113,14 @@ class TimeWheel:
         """Store the entry *name*, which sends *signature* at each slot of *schedule*, or change it if it exists; a DAG is submitted.
 
         *schedule* is one of ``cron()``, ``every()``, ``once()``, ``rrule()``, a Celery schedule, or a number of seconds. *misfire* says
-        what becomes of slots missed by more than *tolerance* seconds: "latest" (default), "skip", "catch_up" or a `Misfire`. *jitter*
-        spreads the fires over so many seconds after their slots, always by the same share. *start* and *end* are aware datetimes and
-        bound the slots, *max_runs* the fires. An equal definition is no change; pause, counters and history survive any change.
+        what becomes of slots missed by more than *tolerance* seconds: "latest" (default), "skip", "catch_up" or a `Misfire`. *overlap* says
+        what becomes of a slot while an earlier fire is still there: "allow", "skip", "buffer_one" or "cancel_previous". *jitter* spreads
+        the fires over so many seconds after their slots, always by the same share. *start* and *end* are aware datetimes and bound the
+        slots, *max_runs* the fires. An equal definition is no change; pause, counters and history survive any change.
 
         Raises `InvalidEntry` or `InvalidSchedule` before anything is stored, and `StaticEntry` for a name of ``beat_schedule``.
         """
         options: dict[str, Any] = {
-            "overlap": overlap,
             "tolerance": tolerance,
             "jitter": jitter,
             "start": start,
@@ -110,6 +132,8 @@ class TimeWheel:
         }
         if misfire is not None:
             options["misfire"] = misfire
+        if overlap is not None:
+            options["overlap"] = overlap
         what = self.dags.signature(signature) if isinstance(signature, DAG) else signature
         return self._book.schedule(name, what, schedule, **options)
 
@@ -160,14 +184,15 @@ class TimeWheel:
         """
         return self._book.backfill(name, start, end, rate=rate, dry_run=dry_run)
 
-    def cancel(self, task_id: str, reason: str = "cancelled") -> Cancellation:
+    def cancel(self, task_id: str, reason: str = "cancelled", *, terminate_after: float | None = None) -> Cancellation:
         """Keep the task *task_id* from running: take it off the timetable, or ask the workers to revoke it when it does not wait there.
 
         *task_id* is the id of a deferred task, or that of a one-time entry's fire. All that waits under it goes; the result becomes
         REVOKED, and a chord hears of it. It concerns what was sent before: sent again with the same id, the task waits and runs. A task
-        that runs already is left to run.
+        with one of our bases that runs already is asked to stop, and when it has not done so *terminate_after* seconds later (by default
+        the ``cancel_grace`` of the task, if it has one) its process is ended; any other that runs is left to run.
         """
-        return self.canceller.cancel(task_id, reason)
+        return self.canceller.cancel(task_id, reason, terminate_after=terminate_after)
 
     @cached_property
     def canceller(self) -> Canceller:
@@ -204,6 +229,12 @@ class TimeWheel:
         from celery_tw.integration.dags.dags import Dags  # noqa: PLC0415 - only who uses DAGs has SQLAlchemy
 
         return Dags(self.app)
+
+    @cached_property
+    def outbox(self) -> OutboxControl:
+        """What a person can do about messages that a broker apart does not take."""
+        check_namespace(self.app, self._parts.election)
+        return self._parts.outbox
 
     @cached_property
     def clock(self) -> ClockControl:

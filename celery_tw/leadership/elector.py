@@ -13,6 +13,7 @@ from celery_tw.clock import Clock, RedisTime
 from celery_tw.core.term import Term
 from celery_tw.errors import StaleEpoch, StoreRefused, StoreUnavailable
 from celery_tw.events import clock_stepped, leadership_lost, leadership_taken
+from celery_tw.failpoints import failpoint
 from celery_tw.leadership.roster import Roster
 from celery_tw.leadership.watch import Watch
 from celery_tw.stores.redis.election import Election, Held, Led, Newer
@@ -101,6 +102,7 @@ class Elector:
         except StaleEpoch:
             self._lose("another term began, or the lease ran out")
             return 0
+        failpoint("K6")
         self.term = term.renewed(attempt_ms=attempt_ms, lease_ms=self.lease_ms)
         self._observe(renewal.now_ms)
         self.dispatch_held = renewal.clock_held or self._step is not None
@@ -149,6 +151,7 @@ class Elector:
         term = self.term
         self._lose("resigned", level=logging.INFO)
         if term is not None:
+            failpoint("K7")
             self.election.resign(term.epoch)
 
     def _enrol(self) -> None:

@@ -1,6 +1,6 @@
 """Assembly: puts an engine together from its parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import redis
 
@@ -22,6 +22,7 @@ from celery_tw.scheduler.upcoming import Upcoming
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.open_fires import OpenFires
 from celery_tw.stores.redis.timetable import Timetable
 
 
@@ -37,12 +38,22 @@ def assemble(
     clock: Clock,
     redis_time: RedisTime,
     room: Callable[[], int] | None = None,
+    supersede: Callable[[str, Sequence[str]], None] = lambda name, task_ids: None,
 ) -> Engine:
-    """Return an engine for one shard; nothing is connected or started yet. *room* tells how much the outbox takes, if there is one."""
+    """Return an engine for one shard; nothing is connected or started yet.
+
+    *room* tells how much the outbox takes, if there is one. *supersede* asks tasks of an entry's earlier fires to stop.
+    """
     timetable, gauges, upcoming = Timetable(client, keys), Gauges(), Upcoming()
     dispatching = Dispatching(
-        client, keys, lease_ms=settings.leader_lease_ms, history_size=settings.history_size, allowed=settings.allowed_tasks
+        client,
+        keys,
+        lease_ms=settings.leader_lease_ms,
+        history_size=settings.history_size,
+        allowed=settings.allowed_tasks,
+        open_ms=settings.overlap_expires_ms,
     )
+    open_fires = OpenFires(client, keys)
     entries = Entries(timetable, workshop)
     horizon = Horizon(dispatching, levels=settings.wheel_levels, capacity=settings.wheel_capacity)
     fire_ids = FireIds(namespace)
@@ -67,6 +78,8 @@ def assemble(
         refusals=refusals,
         gauges=gauges,
         hold=holding.hold,
+        open_fires=open_fires,
+        supersede=supersede,
     )
     entries.on_unreadable, entries.on_unable, entries.on_newer = refusals.quarantine, refusals.unable, elector.ask_to_stand_down
     horizon.on_bad_member = refusals.quarantine_member
@@ -88,6 +101,7 @@ def assemble(
         backlogs=Backlogs(
             dispatching=dispatching,
             entries=entries,
+            open_fires=open_fires,
             fire_ids=fire_ids,
             gauges=gauges,
             catch_up_rate=settings.catch_up_rate,

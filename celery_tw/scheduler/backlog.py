@@ -3,6 +3,9 @@
 A backlog is a range of one entry's slots, opened by a missed outage (generation 0, the slots' own fire ids) or by hand (``backfill``, a
 generation of its own, so that the messages are new ones). Two rates bound it: its own, and ``tw_catch_up_rate`` for all backlogs of one
 queue together, so that the past never floods a queue.
+
+The slots of an entry that may not overlap go out one at a time, each when nothing of the ones before is left. So does the slot that waits
+for that (``buffer_one``): it is a backlog of one.
 """
 
 import logging
@@ -17,12 +20,15 @@ from celery_tw.events import entry_quarantined
 from celery_tw.scheduler.entries import Entries, Known
 from celery_tw.scheduler.gauges import Gauges
 from celery_tw.stores.redis.dispatching import Backlog, Dispatching
+from celery_tw.stores.redis.open_fires import OpenFires
 
 logger = logging.getLogger(__name__)
 
 SLOTS_A_CALL = 50
 TURNS_A_SECOND = 10
 UNABLE_WAIT_MS = 5000
+OPEN_WAIT_MS = 2000
+"""How soon to look again whether the fires before have ended; the end of the last one says so itself, unless its process was lost."""
 
 
 class Allowance:
@@ -48,8 +54,18 @@ class Allowance:
 class Backlogs:
     """Drains open backlogs under a term's epoch."""
 
-    def __init__(self, *, dispatching: Dispatching, entries: Entries, fire_ids: FireIds, gauges: Gauges, catch_up_rate: float) -> None:
+    def __init__(
+        self,
+        *,
+        dispatching: Dispatching,
+        entries: Entries,
+        open_fires: OpenFires,
+        fire_ids: FireIds,
+        gauges: Gauges,
+        catch_up_rate: float,
+    ) -> None:
         self.dispatching = dispatching
+        self.open_fires = open_fires
         self.entries = entries
         self.fire_ids = fire_ids
         self.gauges = gauges
@@ -76,15 +92,20 @@ class Backlogs:
         known = self.entries.get(backlog.entry_id)
         if known is None:
             self._wait(epoch, backlog, now_ms + UNABLE_WAIT_MS)
+        elif known.definition.counted and self._is_open(known):
+            self._wait(epoch, backlog, now_ms + OPEN_WAIT_MS)
         else:
             self._fire_slots(epoch, backlog, known, now_ms)
+
+    def _is_open(self, known: Known) -> bool:
+        return bool(self.open_fires.look([(known.entry_id, known.definition.name)])[known.entry_id].tasks)
 
     def _wait(self, epoch: int, backlog: Backlog, again_ms: int) -> None:
         self.dispatching.drain(epoch, backlog, slots_ms=[], commands=[], next_ms=backlog.next_ms, left=backlog.left, again_ms=again_ms)
 
     def _fire_slots(self, epoch: int, backlog: Backlog, known: Known, now_ms: int) -> None:
         rate = backlog.rate or self.allowance.rate
-        wanted = min(backlog.left, SLOTS_A_CALL, max(1, int(rate / TURNS_A_SECOND)))
+        wanted = 1 if known.definition.counted else min(backlog.left, SLOTS_A_CALL, max(1, int(rate / TURNS_A_SECOND)))
         try:
             queue = self._render(backlog, known, backlog.next_ms)[0].key
             slots_ms = self._slots(backlog, known, min(wanted, self.allowance.left(queue, now_ms)))
@@ -138,4 +159,4 @@ class Backlogs:
 
     def _render(self, backlog: Backlog, known: Known, slot_ms: int) -> list[Command]:
         fire_id = self.fire_ids.fire_id(known.entry_id, slot_ms, backlog.generation)
-        return known.rendering.commands(Fire(fire_id, slot_ms, known.definition.name))
+        return known.commands(Fire(fire_id, slot_ms, known.definition.name, counted=known.definition.counted))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from celery_tw.core.bounds import jitter_offset_ms
 from celery_tw.core.definition import Definition
 from celery_tw.core.misfire import Misfire, MissedRange, Plan, SkippedRange, plan
+from celery_tw.core.overlap import NOTHING, Choice, Standing, choose, restrained
 from celery_tw.core.recurrence import Recurrence
 
 
@@ -16,7 +17,8 @@ from celery_tw.core.recurrence import Recurrence
 class Decision:
     """Fire *fire_ms* (if any), record *skipped*, open *backlog*, set the mark, and be due again at *next_due_ms*.
 
-    *ends* tells that the entry leaves the timetable with this decision.
+    *ends* tells that the entry leaves the timetable with this decision, *waits* that the backlog is one slot that waits for earlier fires
+    to end. *supersedes* are the tasks of earlier fires that are to stop once this one is fired.
     """
 
     mark_ms: int
@@ -25,10 +27,25 @@ class Decision:
     skipped: SkippedRange | None = None
     backlog: MissedRange | None = None
     ends: bool = False
+    waits: bool = False
+    supersedes: tuple[str, ...] = ()
 
 
-def decide(definition: Definition, recurrence: Recurrence, *, entry_id: int, mark_ms: int, count: int, now_ms: int) -> Decision:
-    """Return what to do at *now_ms* with the entry whose last decided slot is *mark_ms*, after *count* fires."""
+def decide(
+    definition: Definition,
+    recurrence: Recurrence,
+    *,
+    entry_id: int,
+    mark_ms: int,
+    count: int,
+    now_ms: int,
+    before: Standing = NOTHING,
+) -> Decision:
+    """Return what to do at *now_ms* with the entry whose last decided slot is *mark_ms*, after *count* fires.
+
+    *before* is what is left of those fires.
+    """
+    choice = choose(definition.overlap, before)
     once = definition.schedule.get("kind") == "once"
     planned = plan(
         recurrence,
@@ -37,6 +54,8 @@ def decide(definition: Definition, recurrence: Recurrence, *, entry_id: int, mar
         tolerance_ms=definition.tolerance_ms + definition.jitter_ms,
         misfire=Misfire.latest() if once and definition.misfire.policy == "catch_up" else definition.misfire,
     )
+    due_slot_ms = planned.fire_ms
+    planned = restrained(planned, definition.overlap, choice)
     fires = (planned.fire_ms is not None) + (planned.backlog.left if planned.backlog else 0)
     exhausted = definition.max_runs is not None and count + fires >= definition.max_runs
     next_due_ms = None if exhausted else due_ms(recurrence, planned.next_ms, entry_id=entry_id, jitter_ms=definition.jitter_ms)
@@ -47,6 +66,8 @@ def decide(definition: Definition, recurrence: Recurrence, *, entry_id: int, mar
         skipped=planned.skipped,
         backlog=_within_runs(planned, definition.max_runs, count),
         ends=next_due_ms is None and once,
+        waits=choice is Choice.BUFFER and due_slot_ms is not None,
+        supersedes=before.tasks if choice is Choice.SUPERSEDE and planned.fire_ms is not None else (),
     )
 
 

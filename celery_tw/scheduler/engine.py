@@ -38,6 +38,7 @@ STAND_BY_MS = 1000
 HELD_MS = 500
 FULL_MS = 20
 INSTALL_AGAIN_MS = 5000
+SWEEP_MS = 60_000
 SET_BACK_MS = 1000
 """How far Redis time has to fall behind itself before that is more than a slow reply's doing."""
 
@@ -77,6 +78,7 @@ class Engine:
         self.missed_news = True
         self._epoch: int | None = None
         self._poll_boot_ms = 0
+        self._sweep_boot_ms = 0
         self._install_boot_ms: int | None = None
 
     def hear(self, heard: list[News], missed: bool) -> None:
@@ -182,6 +184,7 @@ class Engine:
         self.entries.drop_outdated()
         if self._install_boot_ms is not None and boot_ms >= self._install_boot_ms:
             self._install()
+        self._sweep(boot_ms)
         limit = min(POLL_LIMIT + self.upcoming.overdue(now_ms), LONGEST_POLL)
         pairs, members = self.dispatching.poll(now_ms=now_ms, limit=limit, backlogs=BACKLOGS_A_TURN)
         for due_ms, member in pairs:
@@ -191,6 +194,12 @@ class Engine:
                 self.entries.forget(int(member))
                 self.upcoming.add(int(member), due_ms)
         return members
+
+    def _sweep(self, boot_ms: int) -> None:
+        """Once a minute, remove what no waiting task needs any more; in the next second go on, if there was a lot of it."""
+        if boot_ms >= self._sweep_boot_ms and self._epoch is not None:
+            swept = self.dispatching.sweep_templates(self._epoch)
+            self._sweep_boot_ms = boot_ms + (0 if swept else SWEEP_MS)
 
     def _nothing_live(self) -> bool:
         first_ms = self.upcoming.next_ms()

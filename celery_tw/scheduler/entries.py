@@ -5,9 +5,10 @@ it come, or at the latest when FIRE refuses.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from celery_tw.core.command import Command, Fire
 from celery_tw.core.definition import Definition
 from celery_tw.core.recurrence import Recurrence
 from celery_tw.errors import MalformedRecord, NewerSchema, StaleEpoch, StoreUnavailable
@@ -15,6 +16,7 @@ from celery_tw.scheduler.decision import Decision
 from celery_tw.scheduler.ports import Rendering, Workshop
 from celery_tw.stores.redis.codec import decode_definition
 from celery_tw.stores.redis.dispatching import SlotWrite
+from celery_tw.stores.redis.envelope import read_envelope
 from celery_tw.stores.redis.timetable import Stored, Timetable
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,20 @@ class Known:
     mark_ms: int
     count: int
     due_ms: int | None
+    open_key: bytes = b""
     ready: Ready | None = None
+
+    @property
+    def can_be_decided_ahead(self) -> bool:
+        """Return whether neither its message nor its decision depends on the moment when it is due."""
+        return self.rendering.timeless and not self.definition.counted
+
+    def commands(self, fire: Fire) -> list[Command]:
+        """Return what puts the messages of *fire* into the broker, and counts their tasks if they are to be counted."""
+        commands = self.rendering.commands(fire)
+        if not fire.counted:
+            return commands
+        return commands + [Command("count", self.open_key, task_id.encode()) for task_id in _task_ids(commands, fire)]
 
 
 class Entries:
@@ -122,4 +137,18 @@ class Entries:
                 mark_ms=stored.mark_ms,
                 count=stored.count,
                 due_ms=stored.due_ms,
+                open_key=self.timetable.keys.open_fires(prepared.definition.name).encode(),
             )
+
+
+def _task_ids(commands: Sequence[Command], fire: Fire) -> list[str]:
+    """Return the ids of the tasks in the messages of *fire*; what says none counts under the fire's own."""
+    ids = []
+    for command in commands:
+        if command.operation == "pexpire":
+            continue
+        try:
+            ids.append(read_envelope(command.payload).task_id or fire.fire_id)
+        except MalformedRecord:
+            ids.append(fire.fire_id)
+    return list(dict.fromkeys(ids))

@@ -86,7 +86,7 @@ class OneTimeTasks:
         elif verb == "foreign":
             self._render_again(entry_id, due_ms)
         elif verb == "malformed":
-            self.refusals.quarantine(entry_id, "the record of a one-time task cannot be read")
+            self.refusals.quarantine(entry_id, f"a one-time task cannot be fired: {detail}")
         elif verb == "newer":
             self.on_newer(f"one-time task {entry_id} was written by a newer version of celery-tw")
             self.upcoming.add(entry_id, due_ms, wake_ms=now_ms + REFUSED_WAIT_MS)
@@ -102,11 +102,12 @@ class OneTimeTasks:
 
     def _render_again(self, entry_id: int, due_ms: int) -> None:
         """Render a task again whose message was made for another broker configuration, and try it again at once."""
-        record, _, _ = self.timetable.read_one_time(entry_id)
-        if record is None:
+        stored = self.timetable.read_stored(entry_id)
+        (whole,) = self.timetable.records.whole([stored])
+        if stored is None or whole is None:
             return
         try:
-            fresh = self.workshop.render_again(record)
+            fresh = self.workshop.render_again(whole)
         except (StoreUnavailable, StaleEpoch):
             raise
         except MalformedRecord as error:
@@ -114,7 +115,7 @@ class OneTimeTasks:
         except Exception as error:  # whatever kombu may raise over a strange envelope: it concerns this task alone
             self._keep_back(entry_id, due_ms, f"{type(error).__name__}: {error}")
         else:
-            self.dispatching.rerender(self.epoch, entry_id, old=record, new=fresh)
+            self.dispatching.rerender(self.epoch, entry_id, old=stored, new=fresh)
             self.upcoming.add(entry_id, due_ms)
 
     def _keep_back(self, entry_id: int, due_ms: int, reason: str) -> None:

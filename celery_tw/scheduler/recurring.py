@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from celery_tw.core.command import Command, Fire
 from celery_tw.core.identity import FireIds
+from celery_tw.core.overlap import NOTHING, Standing
 from celery_tw.errors import CeleryTWError, StaleEpoch, StoreRefused, StoreUnavailable
 from celery_tw.events import slots_skipped
 from celery_tw.scheduler.decision import Decision, decide, first_due_ms
@@ -19,6 +20,7 @@ from celery_tw.scheduler.refusals import Refusals
 from celery_tw.scheduler.upcoming import EARLY_WAIT_MS, Upcoming
 from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
 from celery_tw.stores.redis.line import Call
+from celery_tw.stores.redis.open_fires import OpenFires
 from celery_tw.stores.redis.timetable import Timetable
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ class RecurringFlight:
 
 
 class RecurringEntries:
-    """Fires recurring entries; *hold* keeps one until its next due time."""
+    """Fires recurring entries; *hold* keeps one until its next due time, *supersede* asks tasks of an entry's earlier fires to stop."""
 
     def __init__(
         self,
@@ -54,6 +56,8 @@ class RecurringEntries:
         refusals: Refusals,
         gauges: Gauges,
         hold: Callable[[int, int], None],
+        open_fires: OpenFires,
+        supersede: Callable[[str, Sequence[str]], None],
     ) -> None:
         self.dispatching = dispatching
         self.timetable = timetable
@@ -63,7 +67,10 @@ class RecurringEntries:
         self.refusals = refusals
         self.gauges = gauges
         self.hold = hold
+        self.open_fires = open_fires
+        self.supersede = supersede
         self.epoch = 0
+        self._standing: dict[int, Standing] = {}
 
     def prepare(self, entry_ids: Iterable[int]) -> None:
         """Read *entry_ids*, and decide ahead what each does when it is due, as far as that can be known."""
@@ -71,7 +78,7 @@ class RecurringEntries:
         self.entries.load(entry_ids)
         for entry_id in entry_ids:
             known = self.entries.get(entry_id)
-            if known is not None and known.due_ms is not None and known.rendering.timeless and len(self.upcoming) < READY_KEPT:
+            if known is not None and known.due_ms is not None and known.can_be_decided_ahead and len(self.upcoming) < READY_KEPT:
                 known.ready = self._ready(known, known.due_ms)
 
     def _ready(self, known: Known, due_ms: int) -> Ready | None:
@@ -89,6 +96,7 @@ class RecurringEntries:
     def send(self, batch: Sequence[tuple[int, int]], now_ms: int) -> RecurringFlight:
         """Decide each entry of *batch*, pairs of due ms and id, and hand the decisions to Redis."""
         self.entries.load(entry_id for _, entry_id in batch)
+        self._standing = self._look(entry_id for _, entry_id in batch)
         chosen = [item for item in (self._decide(due_ms, entry_id, now_ms) for due_ms, entry_id in batch) if item]
         return RecurringFlight(batch, [(portion, self._fire(portion)) for portion in _portions(chosen)])
 
@@ -137,6 +145,11 @@ class RecurringEntries:
             return None
         return known, decision, self._write(known, decision, commands)
 
+    def _look(self, entry_ids: Iterable[int]) -> dict[int, Standing]:
+        """Return what is left of the fires of those entries that may not overlap; it holds as well as the moment at which it was seen."""
+        counted = [known for known in map(self.entries.get, entry_ids) if known is not None and known.definition.counted]
+        return self.open_fires.look([(known.entry_id, known.definition.name) for known in counted]) if counted else {}
+
     def _decision(self, known: Known, now_ms: int) -> Decision:
         return decide(
             known.definition,
@@ -145,13 +158,14 @@ class RecurringEntries:
             mark_ms=known.mark_ms,
             count=known.count,
             now_ms=now_ms,
+            before=self._standing.get(known.entry_id, NOTHING),
         )
 
     def _commands(self, known: Known, decision: Decision) -> list[Command]:
         if decision.fire_ms is None:
             return []
         fire_id = self.fire_ids.fire_id(known.entry_id, decision.fire_ms)
-        return known.rendering.commands(Fire(fire_id, decision.fire_ms, known.definition.name))
+        return known.commands(Fire(fire_id, decision.fire_ms, known.definition.name, counted=known.definition.counted))
 
     def _write(self, known: Known, decision: Decision, commands: list[Command]) -> SlotWrite:
         assert known.due_ms is not None
@@ -166,6 +180,7 @@ class RecurringEntries:
             backlog=decision.backlog,
             drop_name=known.definition.name if decision.ends else "",
             delivery=known.definition.delivery,
+            waits=decision.waits,
         )
 
     def _settle(self, known: Known, decision: Decision, write: SlotWrite, status: str, now_ms: int) -> None:
@@ -187,6 +202,8 @@ class RecurringEntries:
             known.count += decision.backlog.left
         if decision.skipped is not None:
             self._report_skip(known, decision)
+        if decision.supersedes:
+            self.supersede(known.definition.name, decision.supersedes)
         if known.due_ms is None:
             self.entries.forget(known.entry_id)
         else:

@@ -38,15 +38,18 @@ def find_rabbitmq() -> str:
 
 
 class RabbitServer:
-    """One node on a port of its own; use it as a context, or call `start` and `close`."""
+    """One node on a port of its own; use it as a context, or call `start` and `close`.
 
-    def __init__(self) -> None:
+    *configuration* is added to the node's own, as in ``listeners.ssl.1 = 127.0.0.1:5671``.
+    """
+
+    def __init__(self, *, configuration: str = "") -> None:
         self._script = find_rabbitmq()
         self.folder = Path(tempfile.mkdtemp(prefix="tw-rabbit-"))
         self.port, self._distribution_port, self._epmd_port = _free_ports(3)
         self._guard: subprocess.Popen[bytes] | None = None
         self._pid = 0
-        (self.folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlog.console = false\n")
+        (self.folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlog.console = false\n{configuration}\n")
 
     @property
     def url(self) -> str:

@@ -6,6 +6,8 @@ import pytest
 from celery import Celery
 
 from celery_tw import TimeWheel
+from celery_tw.integration.runs.runner import runner_of
+from celery_tw.stores.redis.runs import Claim
 from tests.cli.conftest import CommandLine
 
 
@@ -47,7 +49,19 @@ def test_json_says_what_was_found_and_done(shop: Celery, cli: CommandLine) -> No
                 "waiting": [{"task_id": "a", "task": "shop.report", "due": due.isoformat(), "entry": ""}],
                 "revoked": False,
                 "stopping": False,
+                "terminate_after": None,
             },
-            {"task_id": "b", "waiting": [], "revoked": True, "stopping": False},
+            {"task_id": "b", "waiting": [], "revoked": True, "stopping": False, "terminate_after": None},
         ]
     }
+
+
+def test_a_run_is_asked_to_stop_for_a_reason_and_given_a_limit(shop: Celery, cli: CommandLine) -> None:
+    runs = runner_of(shop).runs
+    runs.acquire(Claim(mid="m", owner="p", task="shop.report", task_id="a"))
+
+    said = cli.done("cancel", "a", "--yes", "--reason", "no longer wanted", "--terminate-after", "30")
+
+    assert said == "a: it runs, and was asked to stop, or is ended in 30 s\n"
+    (record,) = runs.read(["m"])
+    assert record.cancel == "no longer wanted"

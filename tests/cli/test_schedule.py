@@ -33,7 +33,8 @@ def test_an_added_entry_is_listed_in_words(cli):
 def test_adding_takes_every_option(cli, wheel):
     cli.done(
         *("schedule", "add", "tea", "shop.report", "--every", "30", "--args", '[1, "a"]', "--kwargs", '{"year": 2026}'),
-        *("--queue", "slow", "--misfire", "skip", "--tolerance", "2.5", "--jitter", "1", "--start", "2040-01-01 00:00"),
+        *("--queue", "slow", "--misfire", "skip", "--overlap", "buffer_one", "--tolerance", "2.5", "--jitter", "1"),
+        *("--start", "2040-01-01 00:00"),
         *("--end", "2041-01-01T00:00Z", "--max-runs", "7", "--note", "earl grey", "--tz", "America/New_York"),
     )
     entry = wheel.entry("tea")
@@ -41,6 +42,7 @@ def test_adding_takes_every_option(cli, wheel):
     assert (entry.signature["args"], entry.signature["kwargs"]) == ([1, "a"], {"year": 2026})
     assert entry.signature["options"]["queue"] == "slow"
     assert entry.misfire == {"policy": "skip"} or entry.misfire["policy"] == "skip"
+    assert entry.options["overlap"] == "buffer_one"
     assert (entry.options["tolerance_ms"], entry.options["jitter_ms"], entry.options["max_runs"]) == (2500, 1000, 7)
     assert datetime.fromtimestamp(entry.options["start_ms"] / 1000, UTC) == datetime(2040, 1, 1, 5, tzinfo=UTC)
     assert datetime.fromtimestamp(entry.options["end_ms"] / 1000, UTC) == datetime(2041, 1, 1, tzinfo=UTC)

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from celery_tw.core.cron import Cron
-from celery_tw.core.zones import first_instant, first_unseen_wall, span_at
+from celery_tw.core.zones import END_S, first_instant, first_unseen_wall, span_at
 
 MINUTE = timedelta(minutes=1)
 
@@ -93,3 +93,7 @@ def test_a_wall_time_of_a_fold_means_its_first_pass():
     autumn_s = int(datetime(2026, 11, 1, 6, tzinfo=UTC).timestamp())
     assert first_unseen_wall("America/New_York", autumn_s + 600) == autumn_s - 4 * 3600
     assert first_instant("America/New_York", autumn_s - 4 * 3600 - 1800) == autumn_s - 1800
+
+
+def test_the_last_span_ends_with_the_year_9998():
+    assert datetime.fromtimestamp(span_at("UTC", END_S - 1).end_s, UTC) == datetime(9999, 1, 1, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_tw.core.allowed import AllowedTasks
@@ -14,6 +14,7 @@ from celery_tw.stores.redis.codec import OneTime, decode_definition, decode_skip
 from celery_tw.stores.redis.election import _line as read_line
 from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
 from celery_tw.stores.redis.news import read_news
+from celery_tw.stores.redis.templates import cut_record, join
 
 UNREADABLE = (MalformedRecord, NewerSchema)
 IMPOSSIBLE = (InvalidSchedule, InvalidEntry)
@@ -84,6 +85,8 @@ _ENVELOPE = Envelope(
     exchange="",
     routing_key="celery",
 )
+_BEGIN, _CUT = cut_record(replace(_ONE_TIME, message=write_envelope(_ENVELOPE)).pack())
+_STORED = _BEGIN + _CUT.rest
 _SKIP = SkippedRange(from_ms=1, to_ms=2, count=1, reason="r")
 _CANVAS = {"task": "celery.chain", "subtask_type": "chain", "kwargs": {"tasks": [{"task": "a", "options": {"link": [{"task": "b"}]}}]}}
 
@@ -91,6 +94,8 @@ DECODERS = (
     Decoder("definition", decode_definition, (encode_definition(_DEFINITION),), (*UNREADABLE, *IMPOSSIBLE)),
     Decoder("skipped range", decode_skip, (encode_skip(_SKIP).encode(),), UNREADABLE),
     Decoder("one-time task", unpack_one_time, (_ONE_TIME.pack(),), UNREADABLE),
+    Decoder("stored record", lambda raw: join(raw, _CUT.template.text), (_STORED,), ()),
+    Decoder("template", lambda raw: join(_STORED, raw), (_CUT.template.text,), ()),
     Decoder("envelope", read_envelope, (write_envelope(_ENVELOPE),), UNREADABLE),
     Decoder("news", _news, (b"2:1000,4:", b"3:5"), ()),
     Decoder("member line", read_line, _written({"counter": 1, "skew_ms": 0}), ()),

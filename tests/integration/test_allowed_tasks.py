@@ -95,6 +95,23 @@ def test_a_one_time_task_that_is_not_allowed_is_kept_back(redis_client: redis.Re
     assert stand.engine.gauges.refused == int(not fires)
 
 
+def test_a_record_that_forges_the_name_of_its_task_is_kept_back(redis_client: redis.Redis) -> None:
+    keys = Keys("shop")
+    stand = Stand(redis_client, Settings(namespace="shop", allowed_tasks=ALLOWED)).lead()
+    stand.run()
+    due_ms = stand.now_ms() - 1000
+    store(stand, json.dumps({"headers": {"task": "shop.report", "origin": "a host"}}).encode(), due_ms)
+    ((entry_id, _),) = redis_client.zrange(keys.due, 0, -1, withscores=True)
+    stored = redis_client.get(keys.entry(int(entry_id))) or b""
+    assert stored.endswith(b"\na host")
+    redis_client.set(keys.entry(int(entry_id)), stored + b'", "task": "os.system')
+
+    stand.run()
+
+    assert redis_client.llen("queue") == 0
+    assert stand.engine.gauges.refused == 1
+
+
 def store(stand: Stand, message: bytes, due_ms: int) -> None:
     (entry_id,) = stand.timetable.reserve(1, one_time=True)
     record = OneTime(

@@ -233,7 +233,7 @@ def test_a_settings_entry_is_not_edited_by_hand(wheel: TimeWheel, report: Any, r
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"overlap": "skip"}, "not available"),
+        ({"overlap": "sometimes"}, "overlap takes one of"),
         ({"lane": "low"}, "not available"),
         ({"misfire": "later"}, "misfire"),
         ({"tolerance": -1}, "tolerance"),
@@ -386,3 +386,24 @@ def test_a_lost_reply_and_its_repetition_store_one_task(wheel: TimeWheel, report
     assert [call.error is None for call in calls] == [False, True]
     assert calls[1].statuses()[1] == ["fired"]
     assert not redis_client.exists(KEYS.due)
+
+
+def test_how_an_entry_overlaps_is_its_own_or_the_apps(make_app: Callable[..., Celery]) -> None:
+    app = make_app("shop", tw_overlap="skip")
+    wheel, send = TimeWheel(app), app.signature("shop.report")
+    wheel.schedule("apps", send, every(30))
+    wheel.schedule("own", send, every(30), overlap="allow")
+    wheel.schedule_many([{"name": "many", "signature": send, "schedule": every(30), "overlap": "buffer_one"}])
+
+    assert {name: (wheel.entry(name).options or {})["overlap"] for name in ("apps", "own", "many")} == {
+        "apps": "skip",
+        "own": "allow",
+        "many": "buffer_one",
+    }
+
+
+def test_a_one_time_entry_has_nothing_to_overlap_with(make_app: Callable[..., Celery]) -> None:
+    app = make_app("shop", tw_overlap="skip")
+    entry = TimeWheel(app).schedule("once", app.signature("shop.report"), once(datetime.now(UTC) + timedelta(hours=1)), overlap="skip")
+
+    assert entry.kind == "one-time"

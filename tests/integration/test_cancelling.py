@@ -15,8 +15,10 @@ from celery.exceptions import TaskRevokedError
 from kombu import serialization
 
 from celery_tw import TimeWheel, once
+from celery_tw.clock import SystemClock
 from celery_tw.integration.cancellation import cancelling
 from celery_tw.integration.cancellation.cancelling import WaitingTask
+from celery_tw.integration.cancellation.revoking import Asking
 from celery_tw.stores.redis.keys import Keys
 
 HOUR = 3600
@@ -301,6 +303,22 @@ def test_a_timetable_that_does_not_answer_keeps_no_revoke_from_the_workers(
 
     assert [command for command, _ in broadcasts] == ["revoke"]
     assert [record.levelno for record in caplog.records if "the timetable was not asked" in record.message] == [logging.WARNING]
+
+
+def test_a_worker_goes_on_asking_a_redis_that_answers_with_an_error(
+    shop: Celery, wheel: TimeWheel, add: Any, redis_client: redis.Redis
+) -> None:
+    result, asking = add.apply_async((1,), countdown=HOUR), Asking()
+    listed = redis_client.hgetall(Keys("shop").by_task)
+    asking._breaker.fail(SystemClock().boot_ms() - 60_000)
+    redis_client.set(Keys("shop").by_task, "not a hash")
+
+    asking.ask(shop, "revoke", {"task_id": [result.id]})
+    redis_client.delete(Keys("shop").by_task)
+    redis_client.hset(Keys("shop").by_task, mapping=listed)
+    asking.ask(shop, "revoke", {"task_id": [result.id]})
+
+    assert waiting(wheel) == 0
 
 
 def test_installing_reads_no_setting_and_a_pickled_app_revokes_as_well(redis_url: str) -> None:

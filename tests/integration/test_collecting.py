@@ -71,7 +71,7 @@ def test_a_message_is_collected_as_it_is_sent(route: dict, prefix: str, make_app
         for queue in QUEUES:
             queue(connection.default_channel).declare()
     task_id = str(uuid4())
-    with collect(app) as collected:
+    with collect(app, numbered=False) as collected:
         app.tasks["add"].apply_async((1, 2), task_id=task_id, producer=collected.producer, **route)
     assert sent(redis_client) == {}
     app.tasks["add"].apply_async((1, 2), task_id=task_id, **route)

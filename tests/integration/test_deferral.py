@@ -58,7 +58,8 @@ def add(x: Any = 0, y: Any = 0) -> Any:
 
 def waiting(client: redis.Redis) -> list[OneTime]:
     """Return the tasks in the timetable, the next one first."""
-    return [unpack_one_time(client.get(KEYS.entry(int(member))) or b"") for member in client.zrange(KEYS.due, 0, -1)]
+    timetable = Timetable(client, KEYS)
+    return [unpack_one_time(timetable.read_one_time(int(member))[0] or b"") for member in client.zrange(KEYS.due, 0, -1)]
 
 
 def queued(client: redis.Redis, queue: str = "celery") -> list[dict]:
@@ -140,6 +141,19 @@ def test_the_first_countdown_of_a_process_counts_by_the_time_of_redis(app: Celer
     assert before_ms + 60_000 <= due_ms < before_ms + 600_000
 
 
+def test_a_redis_that_does_not_tell_its_time_is_asked_once(
+    app: Celery, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_client.execute_command("ACL SETUSER", "default", "-time")
+    try:
+        for _ in range(2):
+            app.tasks["add"].apply_async(countdown=60)
+    finally:
+        redis_client.execute_command("ACL SETUSER", "default", "+time")
+    assert (len(queued(redis_client)), counts(app)) == (2, {"refused": 2})
+    assert caplog.text.count("Redis does not tell its time") == 1
+
+
 def test_every_way_of_sending_is_taken_over(app: Celery, redis_client: redis.Redis) -> None:
     add, later = app.tasks["add"], datetime.now(UTC) + timedelta(hours=1)
     add.apply_async((1,), eta=later)
@@ -192,7 +206,7 @@ def _comparable(message: bytes) -> dict:
     envelope = json.loads(message)
     envelope["properties"].pop("delivery_tag")
     envelope["properties"].pop("expiration", None)
-    for name in ("tw_mid", "tw_eta"):
+    for name in ("tw_mid", "tw_eta", "tw_seq"):
         envelope["headers"].pop(name, None)
     expires = envelope["headers"].pop("expires")
     return {**envelope, "expires": expires and expires[:15]}
@@ -212,7 +226,7 @@ def test_the_body_is_compressed_and_serialised_as_asked(app: Celery, redis_clien
     assert pickle.loads(zlib.decompress(body))[0] == (1, 2)
 
 
-def test_a_stored_task_is_fired_as_it_is(app: Celery, redis_client: redis.Redis) -> None:
+def test_a_stored_task_is_fired_as_it_is_with_its_number(app: Celery, redis_client: redis.Redis) -> None:
     app.tasks["add"].apply_async((1, 2), countdown=60)
     (task,) = waiting(redis_client)
     led = Election(redis_client, KEYS).acquire("me", lease_ms=10_000)
@@ -224,7 +238,9 @@ def test_a_stored_task_is_fired_as_it_is(app: Celery, redis_client: redis.Redis)
     _, statuses = dispatching.fire_once(led.epoch, [(1000, int(member))], fingerprint=task.fingerprint, queue_keys=[b"celery"]).statuses()
 
     assert statuses == ["fired"]
-    assert redis_client.lrange("celery", 0, -1) == [task.message]
+    first = led.epoch * 2**20
+    assert redis_client.lrange("celery", 0, -1) == [task.message.replace(rb'"tw_seq": "\u0000s"', b'"tw_seq": %d' % first)]
+    assert headers_of(task)["tw_seq"] != first
     assert not redis_client.exists(KEYS.by_task)
 
 

@@ -18,6 +18,7 @@ from celery_tw.stores.redis.codec import unpack_one_time
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.scripts import script
+from celery_tw.stores.redis.timetable import Timetable
 from tests.closing import close
 from tests.cutting import CuttingProxy
 
@@ -50,7 +51,7 @@ def test_each_waiting_task_goes_to_its_queue_with_its_id_and_eta(app: Celery, re
     earliest = datetime.now(UTC) + timedelta(seconds=60)
     results = [app.tasks["add"].apply_async((n, 1), countdown=60 + n) for n in range(250)]
     latest = datetime.now(UTC) + timedelta(seconds=60)
-    stored = unpack_one_time(redis_client.get(KEYS.entry(int(redis_client.zrange(KEYS.due, 0, 0)[0]))) or b"")
+    stored = unpack_one_time(Timetable(redis_client, KEYS).read_one_time(int(redis_client.zrange(KEYS.due, 0, 0)[0]))[0] or b"")
 
     assert TimeWheel(app).eject() == Ejected(ejected=250, gone=0, paused=0, refused=0)
 

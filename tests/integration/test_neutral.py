@@ -53,7 +53,7 @@ def shop(make_app: MakeApp, redis_url: str) -> Celery:
 
 
 def collected(app: Celery, task_id: str = "", **route: Any) -> list[Command]:
-    with collect(app) as found:
+    with collect(app, numbered=False) as found:
         app.tasks["add"].apply_async((1, 2), task_id=task_id or str(uuid4()), **route)
     return found.commands
 

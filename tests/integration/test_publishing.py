@@ -143,10 +143,17 @@ def test_a_message_that_makes_the_broker_close_the_channel_is_refused_alone(rabb
     assert set(rabbit.numbers()) == {0, 2}
 
 
-def test_a_header_that_amqp_has_no_type_for_is_refused_alone(rabbit: Rabbit, publisher: AmqpPublisher) -> None:
-    strange = message(1, rabbit.queue, headers={"id": "1", "what": object()})
-    assert verdicts(publisher, [strange]) == ["refused"]
-    assert verdicts(publisher, [message(0, rabbit.queue)]) == ["confirmed"]
+@pytest.mark.parametrize("what", [object(), 2**70, {"n" * 300: 1}], ids=["no type", "too large a number", "too long a name"])
+def test_a_header_that_amqp_cannot_write_is_refused_alone(rabbit: Rabbit, publisher: AmqpPublisher, what: Any) -> None:
+    strange = message(1, rabbit.queue, headers={"id": "1", "what": what})
+    assert verdicts(publisher, [message(0, rabbit.queue), strange, message(2, rabbit.queue)]) == ["confirmed", "refused", "confirmed"]
+    assert rabbit.numbers() == [0, 2]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_queue_whose_name_amqp_cannot_write_is_refused_alone(rabbit: Rabbit, publisher: AmqpPublisher, declared: bool) -> None:
+    strange = message(1, "q" * 300, declare=("q" * 300,) if declared else ())
+    assert verdicts(publisher, [message(0, rabbit.queue), strange, message(2, rabbit.queue)]) == ["confirmed", "refused", "confirmed"]
 
 
 def test_an_event_that_nobody_listens_to_is_no_loss(rabbit: Rabbit, publisher: AmqpPublisher) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from celery import Celery, _state
+from celery.app import base
 from celery.signals import worker_process_init
 
 from celery_tw import TimeWheel
@@ -43,5 +44,24 @@ def test_an_app_without_one_is_left_alone(current: None) -> None:
 
     other.set_current()
     worker_process_init.send(sender=None)
+
+    assert "timewheel" not in vars(other)
+
+
+def test_patterns_reach_the_copy_when_the_module_gives_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "USING_EXECV", True)
+    app = Celery("shop", set_as_current=False)
+    copied, other = copy_of(app), Celery("warehouse", set_as_current=False)
+
+    TimeWheel(app, guard={"shop.*": {"once": True}})
+
+    assert vars(copied)["timewheel"].guard.patterns == {"shop.*": {"once": True}}
+    assert "timewheel" not in vars(other)
+
+
+def test_two_apps_of_one_process_have_patterns_of_their_own() -> None:
+    app, other = Celery("shop", set_as_current=False), Celery("shop", set_as_current=False)
+
+    TimeWheel(app, guard={"shop.*": {"once": True}})
 
     assert "timewheel" not in vars(other)

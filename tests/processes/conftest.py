@@ -4,10 +4,13 @@ Its fixtures come with Docker behind them; those that reach for it are overridde
 ``stage`` is its name with our type. Each test has a server of its own, because most of them hurt it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from kombu import Connection
 from pytest_celery import (
     CeleryBackendCluster,
     CeleryBrokerCluster,
@@ -22,6 +25,7 @@ from tests.processes.container import ServerContainer
 from tests.processes.nodes import Worker
 from tests.processes.processes import Processes
 from tests.processes.stage import Stage
+from tests.processes.yard import Yard
 from tests.running import running_server
 
 
@@ -76,3 +80,29 @@ def stage(celery_setup: Stage, processes: Processes) -> Iterator[Stage]:
     """A server, a worker, and no beat yet."""
     yield celery_setup.on(processes)
     close(celery_setup.app)
+
+
+@pytest.fixture
+def make_yard(processes: Processes) -> Iterator[Callable[..., Yard]]:
+    """Make a yard with settings of one's own; its app is closed after the test."""
+    yards: list[Yard] = []
+
+    def make(**settings: Any) -> Yard:
+        yards.append(Yard(processes, **settings))
+        return yards[-1]
+
+    yield make
+    for yard in yards:
+        close(yard.app)
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def yard(request: pytest.FixtureRequest, make_yard: Callable[..., Yard], processes: Processes) -> Iterator[Yard]:
+    """A yard on each broker, with a beat that leads; its timetable is in Redis."""
+    if request.param == "redis":
+        yield make_yard().beat()
+        return
+    url, queue = request.getfixturevalue("rabbitmq_url"), f"yard-{uuid4()}"
+    yield make_yard(broker_url=url, task_default_queue=queue, tw_redis_url=processes.url, broker_transport_options={}).beat()
+    with Connection(url) as connection:
+        connection.default_channel.queue_delete(queue)

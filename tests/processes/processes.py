@@ -48,13 +48,17 @@ class Processes:
         ready_prompt: str = "",
         schedule: Mapping[str, Any] | None = None,
         conf: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> ProcessContainer:
-        """Start ``celery -A module command`` with that ``beat_schedule`` and configuration; a value of None takes a key out."""
+        """Start ``celery -A module command`` with that ``beat_schedule`` and configuration; a value of None takes a key out.
+
+        *environment* is added to what the process has from here.
+        """
         container = ProcessContainer(
             name,
             [sys.executable, "-m", "celery", "-A", module, *command],
             log=self.folder / f"{name}.log",
-            environment=self._environment(name, schedule or {}, conf or {}),
+            environment={**self._environment(name, schedule or {}, conf or {}), **(environment or {})},
             folder=self.folder,
             ready_prompt=ready_prompt,
         )

@@ -10,11 +10,14 @@ from pytest_celery import CeleryTestSetup
 
 from celery_tw import TimeWheel
 from celery_tw.errors import StoreUnavailable
+from celery_tw.testing.checker import Findings, check
+from celery_tw.testing.ledger import Ledger, Line
+from celery_tw.testing.oracles import Window
+from celery_tw.testing.recording import recorded_skips
+from celery_tw.testing.slots import Grid
 from tests.processes.container import ProcessContainer
-from tests.processes.ledger import Ledger
 from tests.processes.nodes import Beat
 from tests.processes.processes import Processes
-from tests.processes.slots import Findings, Grid, Skipped, check
 from tests.waiting import wait_until
 
 LEAD_TIMEOUT_S = 20.0
@@ -102,20 +105,15 @@ class Stage(CeleryTestSetup):
         self.wait_for_runs((grid.entry for grid in grids), after_ms=until_ms, timeout_s=RUN_TIMEOUT_S + for_ms / 1000)
         return until_ms
 
-    def check(self, grids: Iterable[Grid], *, from_ms: int, until_ms: int, since_ms: int = 0, skipped: Iterable[Skipped] = ()) -> Findings:
+    def check(self, grids: Iterable[Grid], *, from_ms: int, until_ms: int, since_ms: int = 0, skipped: Iterable[Line] = ()) -> Findings:
         """Return what is wrong with what ran for the entries of *grids*; slots before *since_ms*, of another grid, are left out."""
         known = {grid.entry: grid for grid in grids}
-        runs = [line.run for line in self.ledger.lines() if line.entry in known and (line.slot_ms or since_ms) >= since_ms]
-        return check(known.values(), runs, from_ms=from_ms, until_ms=until_ms, skipped=skipped)
+        runs = [line for line in self.ledger.lines() if line.entry in known and (line.slot_ms or since_ms) >= since_ms]
+        return check([*runs, *skipped], known.values(), Window(from_ms, until_ms))
 
-    def skipped(self, *entries: str) -> list[Skipped]:
+    def skipped(self, *entries: str) -> list[Line]:
         """Return the ranges of slots that are recorded as skipped."""
-        return [
-            Skipped(entry, _ms(each.slot), _ms(each.until or each.slot))
-            for entry in entries
-            for each in self.timewheel.history(entry, limit=10_000)
-            if each.status == "skipped"
-        ]
+        return recorded_skips(self.timewheel, entries)
 
 
 def _runs_elsewhere() -> None:
@@ -124,10 +122,6 @@ def _runs_elsewhere() -> None:
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _ms(moment: Any) -> int:
-    return round(moment.timestamp() * 1000)
 
 
 def spread(number: int, *, period_ms: int = 1000) -> list[Grid]:

@@ -11,7 +11,7 @@ from celery import chain, chord, group
 from celery_tw import TimeWheel, every
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import UnknownEntry
-from tests.processes.slots import Grid
+from celery_tw.testing.slots import Grid
 from tests.processes.stage import Stage, now_ms, schedule_of
 from tests.waiting import wait_until
 
@@ -30,7 +30,7 @@ def test_an_entry_with_expires_runs_at_its_hundredth_slot(stage: Stage) -> None:
     wait_until(lambda: len(stage.ledger.lines("short-lived")) >= 100, 40, message="a hundred runs")
 
     slots_ms = stage.ledger.slots("short-lived")
-    assert stage.check([grid], from_ms=slots_ms[0] - 1, until_ms=slots_ms[-1]).right
+    assert stage.check([grid], from_ms=slots_ms[0] - 1, until_ms=slots_ms[-1]).violations == ()
     assert "revoked" not in stage.worker.logs()
 
 
@@ -140,7 +140,7 @@ def test_a_worker_carries_a_beat(stage: Stage, pool: str) -> None:
 
     worker.teardown()
 
-    assert stage.check([TICK], from_ms=from_ms, until_ms=until_ms).right
+    assert stage.check([TICK], from_ms=from_ms, until_ms=until_ms).violations == ()
     assert stage.timewheel.status().leader is None, "the beat inside the worker has handed the lead over"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from tests.processes.ledger import Ledger
 
 from celery_tw import DAG, TimeWheel
 from celery_tw.embedded import EmbeddedServer
@@ -19,7 +20,6 @@ from celery_tw.testing.rabbit_server import RabbitServer
 from tests.closing import close
 from tests.databases import KINDS, database_of
 from tests.processes.container import ProcessContainer
-from tests.processes.ledger import Ledger
 from tests.processes.processes import Processes
 from tests.waiting import wait_until
 

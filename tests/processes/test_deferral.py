@@ -17,8 +17,8 @@ from kombu import Connection
 
 from celery_tw import TimeWheel
 from celery_tw.embedded import EmbeddedServer
+from celery_tw.testing.ledger import Ledger, Line
 from tests.closing import close
-from tests.processes.ledger import Ledger, Line
 from tests.processes.processes import Processes
 from tests.running import running_server
 from tests.waiting import wait_until

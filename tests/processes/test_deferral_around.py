@@ -11,10 +11,10 @@ from celery import Celery
 from celery_tw import TimeWheel
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.testing.ledger import Ledger, Line
 from celery_tw.testing.rabbit_server import RabbitServer
 from tests.closing import close
 from tests.processes.container import ProcessContainer
-from tests.processes.ledger import Ledger, Line
 from tests.processes.processes import Processes
 from tests.waiting import wait_until
 

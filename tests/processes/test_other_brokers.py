@@ -12,9 +12,10 @@ from celery import Celery
 from celery_tw import TimeWheel, once
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.integration.node import Node
-from tests.processes.ledger import Ledger
+from celery_tw.testing.checker import check
+from celery_tw.testing.ledger import Ledger
+from celery_tw.testing.oracles import Window
 from tests.processes.processes import Processes
-from tests.processes.slots import check
 from tests.processes.stage import now_ms, schedule_of, spread
 from tests.running import running_server
 from tests.waiting import wait_until
@@ -40,8 +41,8 @@ def test_each_slot_runs_once_when_the_queues_are_on_another_redis(processes: Pro
     wait_until(lambda: ledger.reaches(names, 1), RUN_S, message="every entry to run")
     from_ms = now_ms()
     wait_until(lambda: ledger.reaches(names, from_ms + 3000), RUN_S, message="every entry to run for three seconds")
-    findings = check(grids, [line.run for line in ledger.lines()], from_ms=from_ms, until_ms=from_ms + 3000)
-    assert findings.right, findings
+    findings = check(ledger.lines(), grids, Window(from_ms, from_ms + 3000))
+    assert findings.violations == ()
     assert "an outbox, published through kombu's redis" in beat.logs()
 
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 import pytest
 import redis
 
+from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import BrokerUnavailable, StaleEpoch, StoreUnavailable
-from celery_tw.scheduler.outbox import OUTSTANDING, REFUSALS
+from celery_tw.scheduler.outbox import BATCH, OUTSTANDING, REFUSALS
 from celery_tw.scheduler.ports import Outcome, Verdict
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.claims import Settlement, Sizes
 from celery_tw.stores.redis.envelope import NEUTRAL, Envelope
 from celery_tw.stores.redis.keys import ONE_TIME_SKIPS
+from celery_tw.stores.redis.scripts import script
+from tests.cutting import CuttingProxy
 from tests.scheduler.conftest import KEYS, Stand
 
 HOUR_MS = 3_600_000
@@ -289,6 +292,30 @@ def test_what_the_broker_confirmed_while_redis_was_away_is_not_sent_again(stand:
     shelf.on_publish = lambda: None
     publish(stand)
     assert (len(shelf.taken), stand.claims.sizes().waiting) == (1, 0)
+
+
+def test_when_the_answer_to_what_was_recorded_is_lost_no_message_goes_out_again(
+    stand: Stand, shelf: Shelf, redis_server: EmbeddedServer
+) -> None:
+    start_ms = stand.now_ms() - 5000
+    for number in range(700):
+        stand.put_once(f"task-{number}", start_ms + number, fingerprint=NEUTRAL)
+    stand.run(200)
+    assert stand.outbox is not None
+    direct = stand.claims.client
+    with CuttingProxy(str(redis_server.socket_path)) as proxy:
+        stand.claims.client = proxy.client()
+        proxy.cut_answers_to(script("settle").digest.encode(), number=1)
+        with pytest.raises(StoreUnavailable):
+            stand.outbox.step()
+        assert len(shelf.taken) == BATCH
+        publish(stand)
+        assert proxy.cuts == 1
+        stand.claims.client.close()
+
+    stand.claims.client = direct
+    assert [envelope.task_id for envelope in shelf.taken] == [f"mid-task-{number}" for number in range(700)]
+    assert stand.claims.sizes().waiting == 0
 
 
 def short_of_patience(client: redis.Redis) -> redis.ConnectionPool:

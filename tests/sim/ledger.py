@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from celery_tw.stores.redis.keys import Keys, is_one_time
+from celery_tw.stores.redis.templates import join, template_id_of
 
 if TYPE_CHECKING:
     from tests.sim.server import Server
 
 QUEUE = b"queue"
-LEADERS_SCRIPTS = frozenset({"fire", "fire_once", "drain", "quarantine", "rerender"})
+LEADERS_SCRIPTS = frozenset({"fire", "fire_once", "drain", "quarantine", "rerender", "sweep_templates"})
 CLIENTS_SCRIPTS = frozenset({"put", "change", "remove", "put_once", "defer", "cancel", "hold", "hurry", "open_backlog"})
 
 
@@ -34,7 +35,7 @@ class Recurring:
 
 @dataclass(frozen=True, slots=True)
 class OneTimeTask:
-    """A one-time task as it stood."""
+    """A one-time task as it stood, with its whole record."""
 
     record: bytes
     due_ms: int | None
@@ -137,6 +138,7 @@ class Ledger:
     def _read(self, server: "Server") -> Iterator[tuple[int, State]]:
         prefix = self.keys.entry(0)[:-1].encode()
         data, due, held = server.data, server.data.get(self.keys.due.encode()), server.data.get(self.keys.held.encode())
+        templates = data.get(self.keys.templates.encode())
         for key in list(data):
             if not key.startswith(prefix):
                 continue
@@ -146,9 +148,15 @@ class Ledger:
             due_ms = None if score is None else int(score)
             if is_one_time(entry_id):
                 held_ms = held.value.get(member) if held else None
-                yield entry_id, OneTimeTask(bytes(value), due_ms, None if held_ms is None else int(held_ms))
+                record = _whole(bytes(value), templates.value if templates else {})
+                yield entry_id, OneTimeTask(record, due_ms, None if held_ms is None else int(held_ms))
             elif value.get(b"def") is not None:
                 yield entry_id, _recurring(value, due_ms)
+
+
+def _whole(record: bytes, templates: Mapping[bytes, bytes]) -> bytes:
+    """Return a stored record whole; as it is when it cannot be joined, which the scheduler then finds too."""
+    return join(record, templates.get(template_id_of(record) or b"", b"")) or record
 
 
 def _recurring(value: Any, due_ms: int | None) -> Recurring:

@@ -182,6 +182,15 @@ MUTANTS = (
         60,
         _text("fire", "redis.call('ZADD', e.skips, e.skip_to, e.skip)", "redis.call('EXISTS', e.skips)"),
     ),
+    _mutant(
+        "late calls are carried out",
+        "numbers",
+        "fire_once",
+        150,
+        _text("fire", "if late then return 'moved' end", ""),
+        _text("fire_once", "if late or score", "if score"),
+        _text("drain", "if late then return {now_text, 'moved'} end", ""),
+    ),
     _mutant("held tasks stay due", "phantom", "", 150, _text("hold", "redis.call('ZREM', due, id)", "redis.call('EXISTS', due)")),
 )
 

@@ -5,6 +5,7 @@ running    no thread of a scheduler or client ends by an error
 epochs     grow with each term
 fenced     what reaches the queue was brought by the leader of that moment
 once       no fire id reaches the queue twice
+numbers    grow from message to message
 early      nothing fires before its time by the server's clock
 phantom    what fires is an entry that stands, neither paused nor removed nor held, as it is defined then, and a slot of it after its mark
 mark       never moves back
@@ -19,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.definition import Definition
@@ -62,6 +64,7 @@ class Fired:
     slot_ms: int
     fire_id: str
     revision: int
+    number: int
     raw: bytes
 
     @property
@@ -77,6 +80,7 @@ def judge(outcome: Outcome) -> list[Violation]:
         _epochs(outcome),
         _fenced(outcome),
         _once(fired),
+        _numbers(fired),
         _recurring_fires(fired),
         _one_time_fires(outcome),
         _marks(outcome),
@@ -89,8 +93,8 @@ def judge(outcome: Outcome) -> list[Violation]:
 
 
 def _parse(event: Event, raw: bytes) -> Fired:
-    name, slot, fire_id, revision = raw.decode().split()
-    return Fired(event, name, int(slot), fire_id, int(revision), raw)
+    name, slot, fire_id, revision, _, number = raw.decode().split()
+    return Fired(event, name, int(slot), fire_id, int(revision), int(number), raw)
 
 
 @lru_cache(maxsize=1000)
@@ -127,6 +131,12 @@ def _once(fired: list[Fired]) -> Iterator[Violation]:
             what = f"{message.name} slot {message.slot_ms} reached the queue {counts[message.fire_id]} times"
             yield Violation("once", message.at_ms, what)
             counts[message.fire_id] = 1
+
+
+def _numbers(fired: list[Fired]) -> Iterator[Violation]:
+    for before, after in pairwise(fired):
+        if after.number <= before.number:
+            yield Violation("numbers", after.at_ms, f"{after.name} slot {after.slot_ms} has {after.number}, and came after {before.number}")
 
 
 def _recurring_fires(fired: list[Fired]) -> Iterator[Violation]:
@@ -168,14 +178,14 @@ def _standing(message: Fired) -> Recurring | None:
 
 def _one_time_fires(outcome: Outcome) -> Iterator[Violation]:
     for event in outcome.events:
-        at_ms, left = event.call.at_us // 1000, list(event.pushed)
+        at_ms, left = event.call.at_us // 1000, [raw.rsplit(maxsplit=2)[0] for raw in event.pushed]
         if event.call.label != "fire_once":
             continue
         for entry_id, after in event.after.items():
             before = event.before[entry_id]
             if after is not None or not isinstance(before, OneTimeTask):
                 continue
-            message = before.record.split(b"\n", 9)[9]
+            message = before.record.split(b"\n", 9)[9].rsplit(maxsplit=2)[0]
             if before.held_ms is not None:
                 yield Violation("phantom", at_ms, f"task {entry_id} was held")
             elif before.due_ms is None or before.due_ms > event.call.server_ms:

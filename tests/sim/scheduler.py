@@ -12,6 +12,7 @@ from celery_tw.clock import RedisTime
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.command import Command, Fire
 from celery_tw.core.definition import Definition
+from celery_tw.core.sequence import TEXT
 from celery_tw.core.spec import recurrence_from_spec
 from celery_tw.errors import CeleryTWError, StoreRefused, StoreUnavailable
 from celery_tw.leadership.elector import Elector
@@ -44,6 +45,11 @@ class HostClock:
         return (EPOCH_US + self.timeline.now_us) // 1000 + self.offset_ms
 
 
+def marked(text: str) -> bytes:
+    """Return a message that gets its number when it is handed over."""
+    return text.encode() + b" " + TEXT
+
+
 @dataclass(frozen=True)
 class Message:
     """A message that says which entry, slot, fire and revision it is."""
@@ -52,7 +58,7 @@ class Message:
     timeless: bool = True
 
     def commands(self, fire: Fire) -> list[Command]:
-        return [Command("lpush", QUEUE, f"{fire.entry_name} {fire.slot_ms} {fire.fire_id} {self.revision}".encode())]
+        return [Command("lpush", QUEUE, marked(f"{fire.entry_name} {fire.slot_ms} {fire.fire_id} {self.revision}"))]
 
 
 class PlainWorkshop:

@@ -24,6 +24,7 @@ TIMEOUT_US = 800_000
 
 SCRIPTS = ("acquire", "cancel", "change", "claim_static", "containing", "defer", "drain", "fire", "fire_once", "hold", "hold_clock")
 SCRIPTS += ("hurry", "open_backlog", "page", "poll", "put", "put_once", "quarantine", "remove", "renew", "rerender", "resign")
+SCRIPTS += ("sweep_templates",)
 
 
 @dataclass(frozen=True, slots=True)

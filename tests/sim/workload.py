@@ -24,7 +24,7 @@ from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.deferring import Deferred, Deferring, EntryIds
 from celery_tw.stores.redis.timetable import Timetable
 from tests.sim.ledger import QUEUE
-from tests.sim.scheduler import FINGERPRINT, HostClock, PlainWorkshop
+from tests.sim.scheduler import FINGERPRINT, HostClock, PlainWorkshop, marked
 from tests.sim.server import KEYS, Server
 from tests.sim.timeline import Host, Timeline
 from tests.sim.wire import Caller
@@ -199,7 +199,7 @@ class Client:
             fingerprint=FINGERPRINT,
             queue_key=QUEUE.decode(),
             extra={},
-            message=f"{task_id} {due_ms} {mid} 0".encode(),
+            message=marked(f"{task_id} {due_ms} {mid} 0"),
             task_id=task_id,
         )
         return self.deferring.defer(Deferred(entry_id=entry_id, mid=mid, task_id=task_id, due_ms=due_ms, rest=record.pack_rest()))[1]

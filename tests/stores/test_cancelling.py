@@ -39,7 +39,7 @@ def test_a_cancelled_task_leaves_nothing_but_its_tombstone(
 
     assert (waiting.entry_id, waiting.record, waiting.due_ms) == (3, record, 2000)
     left = {key for key in redis_client.keys("*") if b":answer:" not in key}
-    assert left == {key.encode() for key in (keys.cancelled, keys.news, keys.news_seq, keys.schema)}
+    assert left == {key.encode() for key in (keys.cancelled, keys.news, keys.news_seq, keys.schema, keys.templates, keys.template_dues)}
     assert redis_client.zscore(keys.cancelled, "a") == pytest.approx(timetable.now_ms(), abs=5000)
 
 

@@ -259,7 +259,7 @@ def test_one_time_tasks_are_refused_by_name_of_their_trouble(
     assert dispatching.fire_once(epoch, pairs, fingerprint="f", queue_keys=[]).statuses()[1] == [
         "undeclared celery",
         "moved",
-        "malformed",
+        "malformed the record cannot be read",
         "gone",
     ]
     assert dispatching.fire_once(epoch, pairs[:1], fingerprint="g", queue_keys=[]).statuses()[1] == ["foreign"]

@@ -5,8 +5,13 @@ import redis
 
 from celery_tw.clock import RedisTime, SystemClock
 from celery_tw.runtime.lock import lock
+from celery_tw.stores.redis.codec import OneTime
+from celery_tw.stores.redis.deferring import EntryIds
+from celery_tw.stores.redis.election import Election, Led
+from celery_tw.stores.redis.envelope import Envelope, write_envelope
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.runs import Claim, Right, Runs, digest_of
+from celery_tw.stores.redis.timetable import Timetable
 
 KEYS = Keys("shop")
 
@@ -89,3 +94,83 @@ def test_the_parent_of_a_process_sets_its_run_free_at_once(runs: Runs, loss: Rig
 def test_another_parent_may_not(runs: Runs) -> None:
     runs.acquire(claim())
     assert not runs.finish(Right.of_owner("host:2:"), "lost", mid="m", task_id="task-m")[0]
+
+
+def test_the_record_that_holds_a_message_stays_until_its_run_has_ended(runs: Runs, redis_client: redis.Redis) -> None:
+    """It is the only copy: the broker has let go of it."""
+    token = runs.acquire(claim()).token
+    redis_client.set(KEYS.seen, redis_client.time()[0] * 1000)
+    assert runs.accept("m", b"{}") == "stored"
+    record = KEYS.run("m")
+    assert redis_client.ttl(record) == -1
+    runs.beat([("m", token, "task-m", [lock("k")])], extend=True, processes=("a", "b"))
+    assert redis_client.ttl(record) == -1
+    redis_client.delete(KEYS.lease("m"))
+    token = runs.acquire(claim("host:2:b")).token
+    assert redis_client.ttl(record) == -1
+
+    runs.finish(Right.of_token(token), "done", mid="m", task_id="task-m", guards=[lock("k")])
+    assert not redis_client.exists(record)
+
+
+def test_a_result_on_record_waits_for_the_brokers_copy_longer_than_finished_runs_are_remembered(
+    runs: Runs, redis_client: redis.Redis
+) -> None:
+    token = runs.acquire(claim()).token
+    runs.ran("m", token, b"1")
+    assert redis_client.pttl(KEYS.run("m")) > 1000 * runs.done_kept_ms
+
+
+@pytest.fixture
+def led(redis_client: redis.Redis) -> None:
+    """Let a scheduler lead, without which no message of a long run is kept."""
+    assert isinstance(Election(redis_client, KEYS).acquire("me", lease_ms=60_000), Led)
+
+
+def park(runs: Runs, mid: str = "m") -> None:
+    ids = EntryIds(Timetable(runs.client, KEYS))
+    rest = OneTime(
+        mid="", name="", stored_ms=0, last_ms=None, fingerprint="f", queue_key="queue", extra={}, message=b"{}", task_id=f"task-{mid}"
+    ).pack_rest()
+    runs.park(ids, mid=mid, task_id=f"task-{mid}", rest=rest, delay_ms=60_000, guard=lock("k"))
+
+
+@pytest.mark.usefixtures("led")
+def test_a_long_run_that_is_parked_is_under_way_no_longer_and_its_record_expires(runs: Runs, redis_client: redis.Redis) -> None:
+    redis_client.set(KEYS.guard("lock", "k"), "another")
+    runs.accept("m", b"{}")
+    assert runs.acquire(claim()).verdict == "wait"
+    assert runs.counters() == {"m": "0"}
+
+    park(runs)
+
+    assert runs.counters() == {}
+    assert redis_client.pttl(KEYS.run("m")) > 0
+
+
+@pytest.mark.usefixtures("led")
+def test_a_copy_that_is_parked_leaves_the_run_to_the_process_that_has_it(runs: Runs) -> None:
+    runs.accept("m", b"{}")
+    runs.acquire(claim())
+
+    park(runs)
+
+    assert list(runs.counters()) == ["m"]
+
+
+@pytest.mark.usefixtures("led")
+def test_a_long_run_that_no_process_has_begun_is_known_by_its_message(runs: Runs) -> None:
+    envelope = Envelope(
+        body=b"[[], {}, {}]",
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers={"id": "task-m", "task": "shop.count"},
+        properties={},
+        exchange="",
+        routing_key="queue",
+    )
+    runs.accept("m", write_envelope(envelope))
+
+    (record,) = runs.read(["m"])
+
+    assert (record.task, record.task_id, record.state) == ("shop.count", "task-m", "accepted")

@@ -126,13 +126,13 @@ def test_a_one_time_task_is_held_and_let_go(timetable: Timetable) -> None:
     assert timetable.hold(5, pause=True) == "gone"
 
 
-def test_removing_a_one_time_task_leaves_nothing(timetable: Timetable, redis_client: redis.Redis, keys: Keys) -> None:
+def test_removing_a_one_time_task_leaves_only_what_its_kind_shares(timetable: Timetable, redis_client: redis.Redis, keys: Keys) -> None:
     timetable.put_one_time([one_time(3)])
 
     assert timetable.remove("later", 3) == "removed"
 
     left = {key.decode() for key in redis_client.keys("*")}
-    assert left <= {keys.news, keys.news_seq, keys.schema, keys.seq}
+    assert left <= {keys.news, keys.news_seq, keys.schema, keys.seq, keys.templates, keys.template_dues}
 
 
 def test_names_are_paged_and_a_prefix_is_meant_literally(timetable: Timetable) -> None:

@@ -30,12 +30,14 @@ from celery_tw.stores.redis.cancelling import Cancelling, Waiting
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.envelope import Envelope, read_envelope
 from celery_tw.stores.redis.runs import Runs
+from celery_tw.stores.redis.terminations import Terminations
 from celery_tw.stores.redis.timetable import Timetable
 
 logger = logging.getLogger(__name__)
 
 SEARCHED_AT_MOST = 1_000_000
 FIRE_ID_VERSION = 5
+LONGEST_GRACE_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +57,15 @@ class WaitingTask:
 class Cancellation:
     """What `cancel` found and did: *waiting* is what it took off; *revoked* tells that the workers were asked to revoke the id instead.
 
-    *stopping* tells that a task with one of our bases runs under the id and was asked to stop.
+    *stopping* tells that a task with one of our bases runs under the id and was asked to stop; *terminate_after* is in how many seconds it
+    is ended if it has not, None when it may take its time.
     """
 
     task_id: str
     waiting: tuple[WaitingTask, ...]
     revoked: bool
     stopping: bool = False
+    terminate_after: float | None = None
 
     @property
     def found(self) -> bool:
@@ -72,19 +76,47 @@ class Cancellation:
 class Canceller:
     """Cancels what waits in one app's timetable."""
 
-    def __init__(self, app: Any, timetable: Timetable, cancelling: Cancelling, runs: Runs | None = None) -> None:
+    def __init__(
+        self, app: Any, timetable: Timetable, cancelling: Cancelling, runs: Runs | None = None, terminations: Terminations | None = None
+    ) -> None:
         self.runs = runs
+        self.terminations = terminations
         self.app = app
         self.timetable = timetable
         self.cancelling = cancelling
 
-    def cancel(self, task_id: str, reason: str = "cancelled") -> Cancellation:
+    def cancel(self, task_id: str, reason: str = "cancelled", *, terminate_after: float | None = None) -> Cancellation:
         """Take what waits under *task_id* off, or else ask the workers to revoke it; see `TimeWheel.cancel`."""
-        stopping = bool(self.runs and self.runs.ask_to_cancel(task_id, reason))
+        _refuse_no_seconds(terminate_after)
+        stopping, graces = self._ask_to_stop(task_id, reason, terminate_after)
         taken = self.take_off([task_id]) or self._take_off_fire(task_id)
         if not taken:
             self.app.control.revoke(task_id, tw_cancelled=self.namespace)
-        return Cancellation(task_id=task_id, waiting=tuple(taken), revoked=not taken, stopping=stopping)
+        return Cancellation(
+            task_id=task_id, waiting=tuple(taken), revoked=not taken, stopping=stopping, terminate_after=min(graces, default=None)
+        )
+
+    def _ask_to_stop(self, task_id: str, reason: str, terminate_after: float | None) -> tuple[bool, list[float]]:
+        """Ask the runs of a task to stop; return whether there are any, and after how many seconds those are ended that are to be."""
+        asked = self.runs.ask_to_cancel(task_id, reason) if self.runs else []
+        graces = []
+        for record in self.runs.read(asked) if self.runs and asked else ():
+            grace = terminate_after if terminate_after is not None else getattr(self.app.tasks.get(record.task), "cancel_grace", None)
+            if grace is not None and self.terminations is not None:
+                self.terminations.plan(record.mid, after_ms=round(grace * 1000))
+                graces.append(grace)
+        return bool(asked), graces
+
+    def terminate(self, task_id: str) -> None:
+        """Tell the workers to end the process that runs *task_id*."""
+        self.app.control.revoke(task_id, terminate=True, signal="SIGTERM", tw_cancelled=self.namespace)
+
+    def stop(self, task_ids: Sequence[str], reason: str) -> None:
+        """Keep tasks from running, and ask those that run to stop, wherever they are."""
+        for task_id in task_ids:
+            self._ask_to_stop(task_id, reason, None)
+        self.take_off(task_ids)
+        self.app.control.revoke(list(task_ids), tw_cancelled=self.namespace)
 
     @property
     def namespace(self) -> str:
@@ -173,6 +205,12 @@ class _Read:
             due=None if due_ms is None else from_ms(due_ms),
             entry=record.name if record else "",
         )
+
+
+def _refuse_no_seconds(terminate_after: Any) -> None:
+    if terminate_after is None or (isinstance(terminate_after, int | float) and 0 <= terminate_after <= LONGEST_GRACE_S):
+        return
+    raise ValueError(f"terminate_after is a number of seconds from 0 to {LONGEST_GRACE_S:,}, not {terminate_after!r}")
 
 
 def _may_be_a_fire_id(task_id: str) -> bool:

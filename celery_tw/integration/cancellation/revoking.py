@@ -62,7 +62,9 @@ class Asking:
             self._breaker.succeed()
         except Exception as error:  # settings, the server, a record: none of it may keep a revoke from this worker
             if isinstance(error, StoreUnavailable):
-                self._breaker.fail(now_ms)
+                self._breaker.fail(self._clock.boot_ms())
+            else:
+                self._breaker.succeed()
             warn_unasked(command, error)
 
 

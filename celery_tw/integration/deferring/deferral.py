@@ -31,6 +31,7 @@ from celery_tw.integration.deferring.fallbacks import Fallbacks
 from celery_tw.integration.deferring.route_headers import MarkingProducer, RouteHeaders
 from celery_tw.integration.messages.collecting import collects
 from celery_tw.integration.messages.identity_headers import ETA, MID, identified
+from celery_tw.integration.runs.counting import join
 from celery_tw.integration.runs.sends import draw_number, mint
 
 NEVER_DEFERRED = "celery.chord_unlock"
@@ -115,6 +116,7 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
         if (countdown or eta) and tw_defer is not False:
             due_ms = deferral.due_ms(name, countdown=countdown, eta=eta, task=task)
         headers = identified(options.get("headers"), mint(task_id, retries=options.get("retries") or 0))
+        task_id = join(app, headers, task_id, countdown=countdown, eta=eta)
         draw_number(task, headers[MID], args, kwargs, task_id=task_id, later=due_ms is not None)
         if due_ms is not None:
             headers[ETA] = due_ms

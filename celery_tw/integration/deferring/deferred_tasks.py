@@ -98,7 +98,9 @@ class DeferredTasks:
         except StoreUnavailable:
             self._breaker.fail(self.clock.boot_ms())
         except (StoreRefused, RedisError) as error:
-            logger.warning("a countdown counts by this machine's clock, for Redis does not tell its time: %s", error)
+            logger.warning("the first countdown counts by this machine's clock, for Redis does not tell its time: %s", error)
+            self.redis_time.observe(self.clock.wall_ms())
+            self._breaker.succeed()
 
     def store(self, body: Any, options: Mapping[str, Any], *, due_ms: int) -> bool:
         """Store a task, given as its publish arguments, until *due_ms*; return False when it has to be published instead.

@@ -1,8 +1,8 @@
 """Eject: the way out. Every waiting one-time task goes back to Celery, as a message with an ETA that a worker holds.
 
-Task id, headers and body stay what they are; ``eta`` says when the task is due, and ``tw_eta`` goes. On a Redis broker a task is pushed and
-taken off by one script, so it is neither lost nor doubled whatever happens meanwhile. To any other broker it is published first, and taken
-off when the broker has confirmed it: should the process die in between, it goes out a second time, with the same ids.
+Task id, headers and body stay what they are; ``eta`` says when the task is due, and ``tw_eta`` and ``tw_seq`` go. On a Redis broker a task
+is pushed and taken off by one script, so it is neither lost nor doubled whatever happens meanwhile. To any other broker it is published
+first, and taken off when the broker has confirmed it: should the process die in between, it goes out a second time, with the same ids.
 
 Recurring entries stay, and so does what is paused, what cannot be read and what the broker does not take.
 """
@@ -17,7 +17,7 @@ from celery_tw.core.command import Command
 from celery_tw.errors import BrokerUnavailable, CeleryTWError, RenderFailed, StoreRefused
 from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.messages.collecting import collect
-from celery_tw.integration.messages.identity_headers import ETA
+from celery_tw.integration.messages.identity_headers import ETA, unnumbered
 from celery_tw.integration.messages.neutral import publish_arguments
 from celery_tw.integration.messages.rerendering import queues_of
 from celery_tw.integration.moments import from_ms
@@ -106,7 +106,7 @@ class Ejector:
 
     def _render(self, leaving: _Leaving) -> Command:
         envelope = leaving.envelope
-        with collect(self.app) as collected:
+        with collect(self.app, numbered=False) as collected:
             arguments = publish_arguments(envelope, now_ms=self.timetable.now_ms())
             collected.producer.publish(declare=queues_of(self.app, envelope), **arguments)
         if len(collected.commands) != 1 or collected.commands[0].operation != "lpush":
@@ -136,7 +136,7 @@ def _leaving(waiting: DueTask) -> _Leaving:
     """Return a task with its message as Celery would have sent it with that ETA; raises `MalformedRecord` or `NewerSchema`."""
     task = unpack_one_time(waiting.record)
     envelope = read_envelope(task.message)
-    headers = {name: value for name, value in envelope.headers.items() if name != ETA}
+    headers = unnumbered({name: value for name, value in envelope.headers.items() if name != ETA})
     headers["eta"] = from_ms(waiting.due_ms).isoformat()
     if task.last_ms is not None and not headers.get("expires"):
         headers["expires"] = from_ms(task.last_ms).isoformat()

@@ -11,6 +11,7 @@ from celery.canvas import Signature
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.definition import Definition, Source
 from celery_tw.core.misfire import Misfire
+from celery_tw.core.overlap import POLICIES
 from celery_tw.core.recurrence import Recurrence
 from celery_tw.errors import InvalidEntry, InvalidSchedule
 from celery_tw.integration.moments import aware_ms
@@ -130,6 +131,8 @@ class Drafter:
             return last
         checked = self._options(options)
         spec = spec_of(schedule, app=self.app, now_ms=now_ms, entry_name=name)
+        if spec["kind"] == "once":
+            checked["overlap"] = "allow"  # a single slot has nothing to overlap with
         inner = recurrence_of(spec, app=self.app, schedule=schedule)
         recurrence = Bounded(inner, start_ms=checked["start_ms"], end_ms=checked["end_ms"])
         self._last = _Timing(schedule, options, now_ms, spec, checked, recurrence, keeps_anchor(schedule))
@@ -149,6 +152,7 @@ class Drafter:
             "max_runs": _whole(options.get("max_runs"), "max_runs"),
             "note": _note(options.get("note", "")),
             "delivery": _delivery(options.get("delivery", "at_least_once")),
+            "overlap": _overlap(options.get("overlap", self.settings.overlap)),
         }
 
 
@@ -172,9 +176,6 @@ def checked_signature(signature: Any) -> dict[str, Any]:
 
 
 def _refuse_later(options: Mapping[str, Any]) -> None:
-    overlap = options.get("overlap", "allow")
-    if overlap != "allow":
-        raise InvalidEntry(f"overlap={overlap!r} is not available in this version: expected 'allow'")
     if options.get("lane") is not None:
         raise InvalidEntry(f"lane={options['lane']!r} is not available in this version: leave it out")
 
@@ -211,6 +212,12 @@ def _whole(value: Any, what: str) -> int | None:
 def _note(value: Any) -> str:
     if not isinstance(value, str) or len(value) > 1000:
         raise InvalidEntry(f"a note is text of at most 1000 characters, not {value!r:.60}")
+    return value
+
+
+def _overlap(value: Any) -> Any:
+    if value not in POLICIES:
+        raise InvalidEntry(f"overlap takes one of {', '.join(POLICIES)}, not {value!r}")
     return value
 
 

@@ -19,7 +19,7 @@ from celery_tw.stores.redis.timetable import Stored, Timetable
 
 LOOKED_THROUGH = 10_000
 
-_SHOWN = ("tolerance_ms", "jitter_ms", "start_ms", "end_ms", "max_runs", "delivery")
+_SHOWN = ("tolerance_ms", "jitter_ms", "start_ms", "end_ms", "max_runs", "delivery", "overlap")
 
 
 class Reading:

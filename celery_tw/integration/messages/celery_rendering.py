@@ -12,6 +12,7 @@ from celery_tw.core.command import Command, Fire
 from celery_tw.errors import CeleryTWError, RenderFailed
 from celery_tw.integration.messages.canvas_ids import frozen_canvas
 from celery_tw.integration.messages.collecting import collect
+from celery_tw.integration.messages.identity_headers import COUNTED
 
 
 class CeleryRendering:
@@ -71,9 +72,12 @@ class CeleryRendering:
 
 def fire_headers(fire: Fire) -> dict[str, Any]:
     """Return the headers that mark a message as this fire's: stock beat's, django-celery-beat's and ours."""
-    return {
+    headers: dict[str, Any] = {
         "celery_beat_task": True,
         "periodic_task_name": fire.entry_name,
         "tw_mid": fire.fire_id,
         "tw_slot": fire.slot_ms,
     }
+    if fire.counted:
+        headers[COUNTED] = True
+    return headers

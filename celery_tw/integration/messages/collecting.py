@@ -30,6 +30,7 @@ from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004
 from celery_tw.core.command import Command, Operation
 from celery_tw.errors import StoreUnavailable
 from celery_tw.integration.broker import connect, shares_redis
+from celery_tw.integration.messages.identity_headers import to_be_numbered
 from celery_tw.integration.messages.neutral import neutral_producer
 from celery_tw.integration.messages.silent_channel import Silent, silent_channel
 
@@ -38,20 +39,22 @@ UNAVAILABLE = (ConnectionError, TimeoutError, OperationalError)
 
 @dataclass(slots=True)
 class Collected:
-    """What one collection gave; *producer* takes the place of the app's own."""
+    """What one collection gave; *producer* takes the place of the app's own. Tasks that are *numbered* have a mark for their number."""
 
     producer: Any
+    numbered: bool = True
     commands: list[Command] = field(default_factory=list)
 
 
 @contextmanager
-def collect(app: Any) -> Iterator[Collected]:
+def collect(app: Any, *, numbered: bool = True) -> Iterator[Collected]:
     """Collect, from this thread, what *app* sends within the context, whether it uses ``collected.producer`` or not.
 
+    What is *numbered* goes out through a leader, which gives each task its number, and through nobody else.
     Raises StoreUnavailable when the broker or the result backend had to be asked and did not answer.
     """
     here = _here(app)
-    outer, here.collected = here.collected, Collected(here.producer)
+    outer, here.collected = here.collected, Collected(here.producer, numbered)
     try:
         yield here.collected
     except UNAVAILABLE as error:
@@ -73,6 +76,11 @@ class _Here(local):
         self.pid: int | None = None
         self.producer: Any = None
         self.collected: Collected | None = None
+
+    def headers(self, headers: Any) -> Any:
+        """Return the *headers* of a message as the present collection wants them."""
+        assert self.collected is not None
+        return to_be_numbered(headers) if self.collected.numbered else headers
 
     def add(self, command: Command) -> None:
         """Take a command into the present collection."""
@@ -97,19 +105,22 @@ def _here(app: Any) -> _Here:
 
 def _producer(app: Any, here: _Here) -> Any:
     if not shares_redis(app):
-        return neutral_producer(app, here.add)
+        return neutral_producer(app, here.add, here.headers)
     channel = silent_channel(app.connection_for_write(), mixin=_CollectingChannel)
     channel._get_pool()  # kombu settles the fanout prefix there
     channel._pool = connect(app).connection_pool
     channel.here = here
-    return type("CollectingProducer", (_NeverRetrying, app.amqp.Producer), {})(channel, auto_declare=False)
+    return type("CollectingProducer", (_NeverRetrying, app.amqp.Producer), {"here": here})(channel, auto_declare=False)
 
 
 class _NeverRetrying:
     """To be mixed in before the producer class: a retry would publish through another channel, for real."""
 
+    here: _Here
+
     def publish(self, body: Any, **options: Any) -> Any:
-        return super().publish(body, **{**options, "retry": False})  # type: ignore[misc]
+        headers = self.here.headers(options.get("headers"))
+        return super().publish(body, **{**options, "headers": headers, "retry": False})  # type: ignore[misc]
 
     def revive(self, channel: Any) -> None:
         self._channel = channel

@@ -18,14 +18,14 @@ from celery_tw.core.command import Command
 from celery_tw.stores.redis.envelope import Envelope, write_envelope
 
 
-def neutral_producer(app: Any, add: Callable[[Command], None]) -> Any:
-    """Return a producer of *app* that hands each message to *add* as a claim, and sends nothing."""
+def neutral_producer(app: Any, add: Callable[[Command], None], headers_of: Callable[[Any], Any] = lambda headers: headers) -> Any:
+    """Return a producer of *app* that hands each message to *add* as a claim, its headers as *headers_of* makes them, and sends nothing."""
 
     class NeutralProducer(app.amqp.Producer):
         """Records instead of publishing; the rest is the producer class of the app."""
 
         def publish(self, body: Any, **options: Any) -> Any:
-            return super().publish(body, **{**options, "retry": False})
+            return super().publish(body, **{**options, "headers": headers_of(options.get("headers")), "retry": False})
 
         def _publish(
             self,

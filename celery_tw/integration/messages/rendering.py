@@ -58,7 +58,7 @@ class Renderer:
         self._objection: str | None = None
         self._limits = ReprLimits(0, 0, None)
         self._task_objections: dict[str, str | None] = {}
-        self._templates: dict[tuple[str, str], Template | str] = {}
+        self._templates: dict[tuple[str, str, bool], Template | str] = {}
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Return a value that changes when renderings prepared earlier are no longer right."""
@@ -74,7 +74,7 @@ class Renderer:
         signature = definition.signature
         reason = "its arguments are in the settings" if static is not None else self._reason(signature)
         if reason is None:
-            template = self._template(definition.name, signature)
+            template = self._template(definition.name, signature, counted=definition.counted)
             if isinstance(template, Template):
                 return self._filled(definition.name, signature, template)
             reason = template
@@ -105,20 +105,19 @@ class Renderer:
             self._task_objections[name] = task_objection(self.app.tasks.get(name))
         return self._task_objections[name]
 
-    def _template(self, entry_name: str, signature: Mapping[str, Any]) -> Template | str:
+    def _template(self, entry_name: str, signature: Mapping[str, Any], *, counted: bool) -> Template | str:
         """Return the template for a task and its options, or why there is none."""
         try:
-            key = signature["task"], json.dumps(signature.get("options") or {})
+            key = signature["task"], json.dumps(signature.get("options") or {}), counted
         except (TypeError, ValueError):
             return "its options are not JSON"
         if key not in self._templates:
             if len(self._templates) >= TEMPLATES_KEPT:
                 self._templates.clear()
-            self._templates[key] = self._cut(entry_name, signature)
+            self._templates[key] = self._cut(signature, Fire(str(uuid4()), 1_700_000_000_000, entry_name, counted=counted))
         return self._templates[key]
 
-    def _cut(self, entry_name: str, signature: Mapping[str, Any]) -> Template | str:
-        fire = Fire(str(uuid4()), 1_700_000_000_000, entry_name)
+    def _cut(self, signature: Mapping[str, Any], fire: Fire) -> Template | str:
         commands = CeleryRendering(self.app, signature, reason="").commands(fire)
         if len(commands) != 1 or not commands[0].carries_a_message:
             return "it takes more than one push"
@@ -126,7 +125,7 @@ class Renderer:
         if isinstance(template, str):
             return template
         tag = json.loads(commands[0].payload)["properties"]["delivery_tag"].encode()
-        if self._filled(entry_name, signature, template).message(fire, tag) != commands[0].payload:
+        if self._filled(fire.entry_name, signature, template).message(fire, tag) != commands[0].payload:
             return "Celery makes its message in a way of its own"
         return template
 

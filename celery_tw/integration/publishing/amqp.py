@@ -19,9 +19,9 @@ says it is blocked (memory, disk)      the batch under way waits; nothing new is
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
-from amqp import spec
 from kombu.transport.pyamqp import Transport
 
 from celery_tw.errors import BrokerUnavailable
@@ -29,6 +29,7 @@ from celery_tw.failpoints import failpoint
 from celery_tw.integration.messages.neutral import current_properties
 from celery_tw.integration.publishing.cork import Cork
 from celery_tw.integration.publishing.declarations import Declarations
+from celery_tw.integration.publishing.publish_frames import UNWRITABLE, publish_frames
 from celery_tw.scheduler.ports import Outcome
 from celery_tw.stores.redis.envelope import Envelope
 
@@ -168,19 +169,28 @@ class AmqpPublisher:
 
     def _write(self, flight: "_Flight", position: int, envelope: Envelope) -> None:
         """Write one message, as the channel's ``basic_publish`` does, which would look for what the broker says before each."""
-        properties = current_properties(envelope, now_ms=self.now_ms())
-        message = self._channel.prepare_message(
-            envelope.body,
-            properties.pop("priority", None),
-            envelope.content_type,
-            envelope.content_encoding,
-            dict(envelope.headers),
-            properties,
-        )
-        flight.pending[self._sent + 1] = position
-        destination = (0, envelope.exchange, envelope.routing_key, envelope.expects_a_queue, False)
-        self._channel.send_method(spec.Basic.Publish, "Bssbb", destination, message)
+        properties = {
+            "content_type": envelope.content_type,
+            "content_encoding": envelope.content_encoding,
+            "application_headers": envelope.headers,
+            **current_properties(envelope, now_ms=self.now_ms()),
+        }
+        try:
+            frames = publish_frames(
+                envelope.body,
+                properties,
+                exchange=envelope.exchange,
+                routing_key=envelope.routing_key,
+                mandatory=envelope.expects_a_queue,
+                channel_id=self._channel.channel_id,
+                frame_max=self._connection.frame_max,
+            )
+        except UNWRITABLE as error:
+            flight.outcomes[position] = Outcome("refused", f"AMQP has no words for it: {error!r}")
+            return
+        self._cork.write(frames)
         self._sent += 1
+        flight.pending[self._sent] = position
 
     def _await_confirms(self, flight: "_Flight") -> None:
         silent = 0
@@ -233,7 +243,7 @@ class _Flight:
 
     def settle(self, tag: int, multiple: bool, outcome: Outcome) -> None:
         """Take the broker's word on *tag*, or on all up to it."""
-        tags = [each for each in self.pending if each <= tag] if multiple else [tag]
+        tags = list(takewhile(lambda each: each <= tag, self.pending)) if multiple else [tag]
         for each in tags:
             position = self.pending.pop(each, None)
             if position is not None:

@@ -1,7 +1,7 @@
 """Cork: holds back what is written to a broker's connection, so that many small messages leave in one write.
 
 py-amqp writes each message to the socket by itself. Its connection takes the function that writes frames as an argument; ours has py-amqp's
-own do the framing, and stands between it and the socket.
+own do the framing, and stands between it and the socket. The frames of a publish (``publish_frames.py``) come here ready made.
 """
 
 from collections.abc import Callable, Iterator

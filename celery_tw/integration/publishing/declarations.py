@@ -12,9 +12,12 @@ from typing import Any
 from kombu.entity import Exchange
 
 from celery_tw.integration.messages.neutral import known_queues
+from celery_tw.integration.publishing.publish_frames import UNWRITABLE
 from celery_tw.stores.redis.envelope import Envelope
 
 logger = logging.getLogger(__name__)
+
+UNDECLARED = "%s %s could not be declared, and is used as it is: %s"
 
 
 class Declarations:
@@ -45,7 +48,10 @@ class Declarations:
         try:
             declare(channel)
         except self.channel_errors as error:
-            logger.warning("%s %s could not be declared, and is used as it is: %s", *what, error)
+            logger.warning(UNDECLARED, *what, error)
+        except UNWRITABLE as error:
+            logger.warning(UNDECLARED, *what, error)
+            channel.close()
         else:
             channel.close()
         self._made.add(what)

@@ -10,6 +10,7 @@ option                 meaning
 ``ordering_key``       a key template: runs start in the order in which they were sent, in all tasks that name it
 ``idempotency_key``    a key template: a second task with the key has the first one's result
 ``unique``             True, or a key template: not sent again while one waits or runs
+``cancel_grace``       seconds in which a run that is cancelled has to stop before its process is ended; None: it may take its time
 =====================  ====================================================================================================
 """
 
@@ -31,7 +32,7 @@ from celery_tw.runtime.unique import alone
 from celery_tw.stores.redis.runs import Guard
 
 TEMPLATES = ("lock", "concurrency_key", "ordering_key", "idempotency_key")
-OPTIONS = (*TEMPLATES, "lock_busy", "max_concurrency", "unique")
+OPTIONS = (*TEMPLATES, "lock_busy", "max_concurrency", "unique", "cancel_grace")
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,9 @@ def read_guarding(task: Any) -> Guarding:
         raise _wrong(task, "max_concurrency", "a whole number from 1", limit)
     if "concurrency_key" in templates and limit is None:
         raise _wrong(task, "max_concurrency", "a whole number beside concurrency_key", limit)
+    grace = task.cancel_grace
+    if grace is not None and (not isinstance(grace, int | float) or isinstance(grace, bool) or grace < 0):
+        raise _wrong(task, "cancel_grace", "a number of seconds, 0 or more", grace)
     return Guarding(task.name, templates, limit, unique is True)
 
 
@@ -102,24 +106,28 @@ class GuardsNeedBase(bootsteps.Step):
     """Keeps a worker from starting whose app has guards that nothing would heed."""
 
     def create(self, worker: Any) -> None:
+        patterns = worker.app.timewheel.guard
+        if patterns is not None:
+            patterns.guard_all()
+            patterns.warn_unmatched()
         refuse_guards_without_base(worker.app)
 
 
 def refuse_guards_without_base(app: Any) -> None:
     """Raise ImproperlyConfigured for a task of *app* that has a guard's option in its decorator and not one of our bases."""
     for name, task in app.tasks.items():
-        given = [] if getattr(task, "tw_guarded", False) else [option for option in OPTIONS if _is_given(task, option)]
+        given = [] if getattr(task, "tw_guarded", False) else [option for option in OPTIONS if is_given(type(task), option)]
         if given:
             raise ImproperlyConfigured(
                 f"the task {name} has the option {given[0]!r}, which needs the base celery_tw.Task or celery_tw.LongTask: "
-                f"expected @app.task(base=celery_tw.Task, {given[0]}=…)"
+                f"expected @app.task(base=celery_tw.Task, {given[0]}=…), or a pattern of TimeWheel(app, guard=…)"
             )
 
 
-def _is_given(task: Any, option: str) -> bool:
+def is_given(task_class: type, option: str) -> bool:
     """Return whether the decorator of a task names *option* with a value of ours; other libraries have methods of such names."""
-    value = vars(type(task)).get(option)
-    return isinstance(value, str | int) and value is not False
+    value = vars(task_class).get(option)
+    return isinstance(value, str | int | float) and value is not False
 
 
 def _template(task: Any, option: str) -> KeyTemplate:

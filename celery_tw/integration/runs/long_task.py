@@ -54,8 +54,8 @@ class LongTask(Task):
         Raises `InvalidCheckpoint`, `LeaseLost` (another process has the run; nothing was saved), and, after saving, `TaskCancelled` or
         `TaskYielded`, which the body lets pass.
         """
-        self._report(state)
         self.checkpoint.save(state)
+        self._report(state)
 
     def iterate(self, items: Iterable[T], state: Any, *, every: int | None = None, seconds: float | None = None) -> Iterator[T]:
         """Yield each of *items*; after the body of a step see whether to save *state*, as `heartbeat` does.

@@ -5,7 +5,10 @@ its child could not start; and when the child is gone, lets the run go on at onc
 """
 
 import logging
+import os
 import socket
+from signal import SIGKILL
+from threading import Timer
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
@@ -22,12 +25,18 @@ from celery_tw.stores.redis.runs import Guard, Right
 logger = logging.getLogger(__name__)
 
 
+KILL_AFTER_S = 5.0
+"""A process that is told to end because its task has not stopped has so long for its ``finally`` blocks."""
+
 YIELD_DELAY_MS = 500
 """A run that yields waits so long, or the very worker that shuts down might take it once more."""
 
 
 class RunRequest(Request):
     """A request whose run is on record in Redis."""
+
+    _comes_again = False
+    """Whether its run was set free, so that the next copy of the message finds what is left to do."""
 
     @property
     def mid(self) -> str:
@@ -52,11 +61,37 @@ class RunRequest(Request):
             return self._give_up(exc_info)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
+    def _success_was_stored(self) -> Any:
+        """Return what Celery makes of a stored success; nothing while the run has not ended, for its chord may not have been told."""
+        return False if self._comes_again else super()._success_was_stored()
+
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """End the run of a task that met its hard time limit."""
         super().on_timeout(soft, timeout)
         if not soft and not worker_state.should_terminate:
             end_run(self.task, self._context, "failed")
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """End the process of the task; if it was cancelled and has not stopped, for that reason, and for good."""
+        self._overdue = self._cancelled_for()
+        super().terminate(pool, signal)
+        if self._overdue and self.worker_pid:
+            timer = Timer(KILL_AFTER_S, _kill, (pool, self.worker_pid))
+            timer.daemon = True
+            timer.start()
+
+    _overdue: str | None = None
+
+    def _cancelled_for(self) -> str | None:
+        """Return the reason for which the run was asked to stop, or None."""
+        try:
+            return next((record.cancel for record in runner_of(self.app).runs.read([self.mid])), None)
+        except CeleryTWError as error:
+            logger.warning("%s[%s] is ended; whether it was cancelled before is not known: %s", self.name, self.id, error)
+            return None
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        super()._announce_revoked(self._overdue or reason, terminated, signum, expired)
 
     def _park(self, postponed: Postponed) -> None:
         runner, envelope = runner_of(self.app), envelope_of(self)
@@ -82,9 +117,7 @@ class RunRequest(Request):
         right = Right.of_owner(f"{socket.gethostname()}:{self.worker_pid}:")
         try:
             if not (self.task.long and self.acknowledged):
-                guards = guards_of(self.task, self.args, self.kwargs)
-                _, losses = runner.runs.finish(right, "lost", mid=self.mid, task_id=self.id, guards=guards)
-                return losses <= runner.settings.max_reassignments
+                return self._comes_from_the_broker(right)
             envelope = envelope_of(self)
             verdict, losses = runner.reassign(right, "lost", self.mid, self.id, envelope)
             if verdict == "refused":
@@ -96,6 +129,15 @@ class RunRequest(Request):
         except StoreUnavailable as error:
             logger.warning("%s[%s] lost its process and is left to its lease: %s", self.name, self.id, error)
             return True
+
+    def _comes_from_the_broker(self, right: Right) -> bool:
+        """Set the run free for the broker's copy; end it when there is none, which then fails as any task of Celery does."""
+        runner, guards = runner_of(self.app), guards_of(self.task, self.args, self.kwargs)
+        if self.acknowledged or not self.task.reject_on_worker_lost:
+            runner.runs.finish(right, "failed", mid=self.mid, task_id=self.id, guards=guards)
+            return True
+        self._comes_again, losses = runner.runs.finish(right, "lost", mid=self.mid, task_id=self.id, guards=guards)
+        return losses <= runner.settings.max_reassignments
 
     def _unstarted(self) -> bool:
         return any(record.state == "accepted" for record in runner_of(self.app).runs.read([self.mid]))
@@ -118,6 +160,14 @@ class RunRequest(Request):
         )
         self.acknowledge()
         logger.error("%s[%s] has lost its process too often and fails: %r", self.name, self.id, error)
+
+
+def _kill(pool: Any, pid: int) -> None:
+    """Kill the pool process *pid* if it is still there."""
+    processes = getattr(getattr(pool, "_pool", None), "_pool", None) or ()
+    if any(process.pid == pid and process.is_alive() for process in processes):
+        logger.warning("the process %d does not end and is killed", pid)
+        os.kill(pid, SIGKILL)
 
 
 def end_run(task: Any, request: Any, verb: str) -> None:

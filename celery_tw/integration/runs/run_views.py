@@ -44,8 +44,13 @@ class RunList:
     def show(self, task_id: str) -> list[RunView]:
         """Return the runs under way of one task, with their progress."""
         found = [record for record in self._runs.read(self._runs.counters()) if record.task_id == task_id]
+        progress = self.checkpoint(task_id)
+        return [self._view(record, progress) for record in found]
+
+    def checkpoint(self, task_id: str) -> Any:
+        """Return the last state that a long task has saved, whether it runs, waits, failed or was cancelled; None when there is none."""
         raw = self._runs.load_checkpoint(task_id)
-        return [self._view(record, None if raw is None else loads(raw)) for record in found]
+        return None if raw is None else loads(raw)
 
     def _view(self, record: Record, progress: Any = None) -> RunView:
         return RunView(

@@ -5,11 +5,11 @@
     Task.__call__ ─▶ ACQUIRE ─▶ body ─▶ RAN ─▶ (Celery: chain, callbacks, result) ─▶ task_postrun ─▶ FINISH ─▶ (parent: ack)
                         │
                         ├ done         Ignore: a late copy of a message that is dealt with
-                        ├ ran          the stored result: a predecessor died before it had passed it on
+                        ├ ran          what is on record: a predecessor died before it had passed it on (see `outcomes`)
                         └ busy, wait   Postponed: the parent, which has the message, parks it in the timetable
 
 One runner a process, made after the fork. What a process may not do once it has lost a run is decided by Redis, by the token: a result or a
-failure that Redis does not confirm as the run's own is dropped, and Celery sees an `Ignore`.
+failure that Redis does not confirm as the run's own is dropped, and the message goes back to the broker, for whoever has the run now.
 """
 
 import logging
@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from celery import signals
-from celery.exceptions import Ignore, Reject, Retry
-from kombu.utils.json import dumps, loads
+from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
+from celery.states import REVOKED
 
 from celery_tw import events
 from celery_tw.clock import RedisTime, SystemClock
@@ -32,8 +32,11 @@ from celery_tw.core.node_id import NodeId
 from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, StoreUnavailable, TaskCancelled, TaskYielded
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
-from celery_tw.integration.messages.identity_headers import MID
+from celery_tw.integration.messages.identity_headers import AFTER, MID
 from celery_tw.integration.runs.kept_results import ignores_result, stores_errors
+from celery_tw.integration.runs.mourning import mourn_here
+from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown, read_outcome
+from celery_tw.integration.runs.passing_on import pass_on
 from celery_tw.integration.runs.received import record_rest
 from celery_tw.runtime.checkpoint import Checkpoint
 from celery_tw.runtime.heartbeat import Heartbeat
@@ -50,13 +53,16 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 0.8
 ACQUIRE_PATIENCE_S = 20.0
 RETRY_S = 0.2
-LARGEST_RESULT = 256 * 1024
+END_PATIENCE_S = 1.0
+END_LOOK_S = 0.01
 LOOK_AGAIN_MS = 30_000
 SOONEST_MS = 1000
 RETURN_DELAY_MS = 2000
 """A long run whose process was told to exit is returned so much later, for its parent may still say that it is to end."""
 
 DEFAULT_VISIBILITY_S = 3600
+LEAST_DONE_KEPT_MS = 3_600_000
+"""However short its visibility time-out, a broker brings a late copy only when a worker looks for it, each 100 s or when one starts."""
 
 T = TypeVar("T")
 
@@ -111,6 +117,7 @@ class Runner:
             guards=task.guarding.guards(args, kwargs),
             long=task.long,
         )
+        self._let_end(header_of(request, AFTER))
         asked_ms = self.clock.boot_ms()
         answer = self._acquire(claim)
         for passed_over in answer.passed_over:
@@ -122,9 +129,22 @@ class Runner:
         self.heartbeat.add(run)
         if answer.verdict == "ran":
             run.move(State.RAN)
-            return loads(answer.result)
+            return pass_on(task, run, read_outcome(answer.result))
+        if answer.losses > self.settings.max_reassignments:
+            run.move(State.FAILED)
+            mourn_here(task, run)
+            raise Ignore("lost too often")
         failpoint("R1")
         return self._conclude(task, run, self._body(task, run, args, kwargs))
+
+    def _let_end(self, mid: str | None) -> None:
+        """Wait a moment for the run *mid*, whose retry this is, to end: Celery writes RETRY after sending the retry, over any result."""
+        deadline_s = time.monotonic() + END_PATIENCE_S
+        try:
+            while mid and self.runs.is_on_record(mid) and time.monotonic() < deadline_s:
+                time.sleep(END_LOOK_S)
+        except StoreUnavailable as error:
+            logger.debug("whether run %s has ended is not known: %s", mid, error)
 
     def _acquire(self, claim: Claim) -> Answer:
         """Ask until Redis answers; a task for which it does not is given back to the broker."""
@@ -169,27 +189,29 @@ class Runner:
 
     def _body(self, task: Any, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
-            return task.run(*args, **kwargs)
+            return task.tw_body(*args, **kwargs)
         except TaskCancelled as cancelled:
             raise self._cancelled(task, run, cancelled) from None
         except TaskYielded:
             run.move(State.YIELDED)
             raise Postponed(token=run.token) from None
         except (Ignore, Reject, Retry):
+            if run.state is State.LOST:
+                raise self._zombie(run) from None
             raise
         except Exception:
-            self._own_or_ignore(run)
+            self._own_or_give_back(run)
             raise
 
     def _cancelled(self, task: Any, run: Run, cancelled: TaskCancelled) -> Exception:
-        self._own_or_ignore(run)
+        self._own_or_give_back(run)
         run.move(State.CANCELLED)
         self.revoke(task, cancelled.reason)
         events.task_cancelled.send(sender=task, task=task.name, task_id=run.task_id, reason=cancelled.reason)
         logger.info("%s[%s] was cancelled: %s", task.name, run.task_id, cancelled.reason)
         return Ignore("cancelled")
 
-    def _own_or_ignore(self, run: Run) -> None:
+    def _own_or_give_back(self, run: Run) -> None:
         """Return when the run is still ours; else drop what has come of it, for its successor's counts."""
         if not self._until_lost(run, partial(self.runs.holds, run.mid, run.token)):
             raise self._zombie(run)
@@ -202,15 +224,29 @@ class Runner:
                 raise self._zombie(run)
             run.move(State.DONE)
             return result
-        encoded = _encode(result)
-        if encoded is None:
-            self._own_or_ignore(run)
-            logger.warning("%s[%s]: its result is no JSON, or too large, and was not put on record", task.name, run.task_id)
-        elif not self._until_lost(run, partial(self.runs.ran, run.mid, run.token, encoded)):
+        outcome = Returned(result).write()
+        if outcome is None:
+            logger.warning("%s[%s]: its result is no JSON, or too large: on record is only that it ran", task.name, run.task_id)
+            outcome = Unshown(type(result).__name__).write()
+        if not self._until_lost(run, partial(self.runs.ran, run.mid, run.token, outcome)):
             raise self._zombie(run)
         run.move(State.RAN)
         failpoint("R3")
         return result
+
+    def write_down_retry(self, task: Any, run: Run, retry: Retries) -> bool:
+        """Put on record that the body asks for *retry*, which is about to be sent; return False when the run is another's by now."""
+        outcome = retry.write()
+        if outcome is None:
+            logger.warning("%s[%s]: its retry is no JSON, or too large, and was not put on record", task.name, run.task_id)
+            return True
+        try:
+            held = self._until_lost(run, partial(self.runs.ran, run.mid, run.token, outcome))
+        except Reject:
+            held = False
+        if not held:
+            run.state = State.LOST
+        return held
 
     def _until_lost(self, run: Run, ask: Callable[[], bool]) -> bool:
         """Ask until Redis answers or the lease is trusted no longer."""
@@ -225,10 +261,11 @@ class Runner:
                     raise Reject(f"what became of it could not be put on record: {error}", requeue=True) from error
                 time.sleep(RETRY_S)
 
-    def _zombie(self, run: Run) -> Ignore:
+    def _zombie(self, run: Run) -> Reject:
+        """Drop what came of a run that is lost, but not its message: it may be the only copy, should nobody have taken the run yet."""
         run.state = State.LOST
-        logger.warning("%s[%s] is another process's by now: what this one made of it is dropped", run.task, run.task_id)
-        return Ignore("lost to another process")
+        logger.warning("%s[%s] is not this process's any more: what it made of it is dropped", run.task, run.task_id)
+        return Reject("lost to another process", requeue=True)
 
     # After the body
 
@@ -241,12 +278,18 @@ class Runner:
         if state is None and run.long:
             self._return(task, run)
             return
-        verb = "cancelled" if run.state is State.CANCELLED else _verb(state, retval)
+        verb = str(run.state) if run.state in (State.CANCELLED, State.FAILED) else _verb(state, retval)
         try:
-            self._finish(run, verb)
+            self._end(task, run, verb)
         except (StoreUnavailable, StoreRefused) as error:
             logger.warning("%s[%s] ended as %s, which was not put on record: %s", run.task, run.task_id, verb, error)
         failpoint("R5")
+
+    def _end(self, task: Any, run: Run, verb: str) -> None:
+        self._finish(run, verb)
+        if verb == "retried" and self.runs.cancelled_since(run.task_id, int(run.token)):
+            error = TaskRevokedError("cancelled")  # its chord knows; but RETRY was written after what the canceller wrote
+            task.backend.store_result(run.task_id, error, REVOKED, request=task.request)
 
     def _finish(self, run: Run, verb: str) -> bool:
         finish = partial(self.runs.finish, Right.of_token(run.token), verb, mid=run.mid, task_id=run.task_id, guards=run.guards)
@@ -331,7 +374,7 @@ def runs_on(app: Any, client: Any, keys: Keys, settings: Settings, redis_time: R
         keys,
         redis_time=redis_time,
         lease_ms=settings.lock_timeout_ms,
-        done_kept_ms=settings.run_expires_ms or round(2000 * visibility_s),
+        done_kept_ms=settings.run_expires_ms or max(LEAST_DONE_KEPT_MS, round(2000 * visibility_s)),
         grace_ms=settings.leaderless_grace_ms,
     )
 
@@ -345,10 +388,14 @@ def runner_of(app: Any) -> Runner:
     return runner
 
 
+def header_of(request: Any, name: str) -> Any:
+    """Return a header of ours, None when there is none: a worker has it beside the request's own, a message among its headers."""
+    return getattr(request, name, None) or (getattr(request, "headers", None) or {}).get(name)
+
+
 def mid_of(request: Any) -> str:
     """Return the mid of a request; a message from a process without the plug-in has none and is told apart by what Celery says of it."""
-    mid = getattr(request, MID, None) or (getattr(request, "headers", None) or {}).get(MID)
-    return str(mid or f"{request.id}:{request.retries or 0}:{getattr(request, 'replaced_task_nesting', 0) or 0}")
+    return str(header_of(request, MID) or f"{request.id}:{request.retries or 0}:{getattr(request, 'replaced_task_nesting', 0) or 0}")
 
 
 def guards_of(task: Any, args: Any, kwargs: Any) -> list[Guard]:
@@ -365,14 +412,6 @@ def _nothing_follows(task: Any, run: Run) -> bool:
     follows = request.callbacks or request.chain or request.chord or request.group or any(guard.kind == "idem" for guard in run.guards)
     follows = follows or NodeId.parse(request.id)
     return ignores_result(task.app, task, request) and not follows
-
-
-def _encode(result: Any) -> bytes | None:
-    try:
-        encoded: bytes = dumps(result).encode()
-    except (TypeError, ValueError, RecursionError):
-        return None
-    return encoded if len(encoded) <= LARGEST_RESULT else None
 
 
 def _verb(state: str | None, retval: Any) -> str:

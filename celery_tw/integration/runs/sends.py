@@ -15,6 +15,8 @@ from celery._state import get_current_task
 
 from celery_tw.core.node_id import NodeId, mid_of_send
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured
+from celery_tw.integration.messages.identity_headers import AFTER
+from celery_tw.integration.runs.outcomes import Retries
 from celery_tw.integration.runs.runner import runner_of
 from celery_tw.runtime.run import Run, State
 from celery_tw.runtime.unique import CLAIM_MS
@@ -71,6 +73,19 @@ def give_back_unique(task: Any, key: str, task_id: str) -> None:
         runner_of(task.app).runs.give_back_unique(key, task_id)
     except CeleryTWError as error:
         logger.warning("%s could not be sent, and its key is kept until it expires: %s", task.name, error)
+
+
+def write_down_retry(task: Any, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> bool:
+    """Put a run's own retry on record before it is sent, so that one of the two is done whenever the process dies.
+
+    The retry says in *options* after which run it comes. Return False when the run is another process's by now, whose retry it is to send;
+    any other send is none of this.
+    """
+    run = present_run()
+    if run is None or task_id != run.task_id or (options.get("retries") or 0) <= (task.request.retries or 0):
+        return True
+    options["headers"] = {**(options.get("headers") or {}), AFTER: run.mid}
+    return runner_of(task.app).write_down_retry(task, run, Retries(task_id, args, kwargs, dict(options)))
 
 
 def long_queue(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> dict[str, Any]:

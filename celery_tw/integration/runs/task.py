@@ -13,7 +13,7 @@ from celery import signals
 from celery_tw.integration.runs import draining
 from celery_tw.integration.runs.guarding import Guarding, read_guarding
 from celery_tw.integration.runs.runner import runner_of
-from celery_tw.integration.runs.sends import claim_unique, give_back_unique
+from celery_tw.integration.runs.sends import claim_unique, give_back_unique, write_down_retry
 from celery_tw.integration.timewheel import TimeWheel
 
 
@@ -32,6 +32,7 @@ class Task(celery.Task):
     ordering_key: str | None = None
     idempotency_key: str | None = None
     unique: bool | str | None = None
+    cancel_grace: float | None = None
 
     long = False
     tw_guarded = True
@@ -56,11 +57,17 @@ class Task(celery.Task):
         if request.called_directly or "tw_run" in vars(request):
             return super().__call__(*args, **kwargs)
         if request.is_eager:
-            return self.run(*args, **kwargs)
+            return self.tw_body(*args, **kwargs)
         return runner_of(self.app).call(self, args, kwargs)
+
+    def tw_body(self, *args: Any, **kwargs: Any) -> Any:
+        """Run what the guards are held for: the task's ``run``, or the ``__call__`` of the class that a pattern has guarded."""
+        return self.run(*args, **kwargs)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
         """Send the task; see `celery.Task.apply_async`. A unique task that waits or runs already is not sent: its result is returned."""
+        if not write_down_retry(self, args, kwargs, task_id, options):
+            return self.AsyncResult(task_id)
         key = None if self.app.conf.task_always_eager else self.guarding.unique_key(tuple(args or ()), dict(kwargs or {}))
         if key is None:
             return super().apply_async(args, kwargs, task_id, **options)

@@ -27,7 +27,20 @@ Role = Literal["scheduler", "client", "observer"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 LEADERS_OWN = frozenset(
-    {"acquire", "drain", "fire", "fire_once", "hold_clock", "poll", "quarantine", "renew", "rerender", "resign", "settle"},
+    {
+        "acquire",
+        "drain",
+        "fire",
+        "fire_once",
+        "hold_clock",
+        "poll",
+        "quarantine",
+        "renew",
+        "rerender",
+        "resign",
+        "settle",
+        "sweep_templates",
+    }
 )
 """Scripts that only a scheduler calls."""
 
@@ -35,7 +48,7 @@ CONNECTING = ("auth", "client|setname", "hello", "ping", "select")
 SINCE_7_2 = ("client|setinfo",)
 """A command that redis-py sends when it connects; older servers do not know it and refuse a rule that names it."""
 READING = (
-    "get", "hget", "hgetall", "hlen", "hmget", "hscan", "lrange", "mget", "pttl", "time", "xlen", "xrange", "xread", "xrevrange",
+    "get", "hget", "hgetall", "hkeys", "hlen", "hmget", "hscan", "lrange", "mget", "pttl", "time", "xlen", "xrange", "xread", "xrevrange",
     "zcard", "zcount", "zmscore", "zrange", "zrevrange", "zscore",
 )  # fmt: skip
 WRITING = ("evalsha", "script|load", "multi", "exec", "incr", "incrby", "hset", "hdel", "del", "set")
@@ -81,8 +94,8 @@ def _of_scripts(names: Iterable[str]) -> set[str]:
 
 
 def _operations() -> Iterator[str]:
-    """Yield what a fire asks of the broker; a claim goes to the outbox by a command that its script names."""
-    yield from (operation for operation in get_args(Operation) if operation != "claim")
+    """Yield what a fire asks of the broker; a claim and a count go to keys of ours, by commands that the script names."""
+    yield from (operation for operation in get_args(Operation) if operation not in ("claim", "count"))
 
 
 def _queue_keys(queue: str) -> tuple[str, str]:

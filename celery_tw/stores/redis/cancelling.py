@@ -14,6 +14,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from celery_tw.stores.redis.keys import ANSWER_KEPT_MS, CANCELLED_KEPT_MS, NEWS_KEPT, Keys, is_one_time
+from celery_tw.stores.redis.records import Records
 from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
 
 BATCH = 100
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A one-time task that waits, or waited until just now: its packed *record*, and when it was due (None when it was set aside)."""
+    """A one-time task that waits, or waited until just now: its whole *record*, and when it was due (None when it was set aside)."""
 
     entry_id: int
     record: bytes
@@ -40,6 +41,7 @@ class Cancelling:
     def __init__(self, client: RedisClient, keys: Keys) -> None:
         self.client = client
         self.keys = keys
+        self.records = Records(client, keys)
 
     def cancel(self, task_ids: Sequence[str]) -> dict[str, list[Waiting]]:
         """Take all that waits under each of *task_ids* off the timetable, and leave tombstones; return what was taken, by task id."""
@@ -78,7 +80,7 @@ class Cancelling:
             records, scores, held = pipe.execute()
         return [
             Waiting(entry_id, record or b"", _due_ms(score, held_ms))
-            for entry_id, record, score, held_ms in zip(entry_ids, records, scores, held, strict=True)
+            for entry_id, record, score, held_ms in zip(entry_ids, self.records.whole(records), scores, held, strict=True)
         ]
 
     def listed(self, task_ids: Sequence[str]) -> dict[str, list[int]]:
@@ -105,7 +107,7 @@ class Cancelling:
         """Return those of *entry_ids*, at most about `PAGE`, whose records hold one of *texts*."""
         if not entry_ids:
             return []
-        keys: list[str | bytes] = [self.keys.entry(entry_id) for entry_id in entry_ids]
+        keys: list[str | bytes] = [self.keys.templates, *map(self.keys.entry, entry_ids)]
         return [int(member) for member in script("containing").run(self.client, keys, [len(entry_ids), *entry_ids, *texts])]
 
 

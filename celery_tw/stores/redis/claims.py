@@ -107,16 +107,14 @@ class Claims:
             if settlement.record is not None:
                 args.append(json.dumps(settlement.record))
             if settlement.skipped is not None:
-                entry_id = settlement.entry_id
-                key = shard.skips(ONE_TIME_SKIPS if is_one_time(entry_id) else entry_id)
-                args += (skips.setdefault(key, len(skips) + 1), _skip(settlement), settlement.skipped.to_ms)
+                key, skip = skip_on_record(shard, settlement.entry_id, settlement.entry_name, settlement.skipped)
+                args += (skips.setdefault(key, len(skips) + 1), skip, settlement.skipped.to_ms)
         script("settle").run(self.client, [*keys, *skips], args)
 
 
-def _skip(settlement: Settlement) -> str:
-    """Return a skip as it is kept: that of a one-time task, which leaves nothing else behind, says whose it is."""
-    assert settlement.skipped is not None
-    written = encode_skip(settlement.skipped)
-    if not is_one_time(settlement.entry_id):
-        return written
-    return json.dumps({"id": settlement.entry_id, "name": settlement.entry_name, **json.loads(written)}, separators=(",", ":"))
+def skip_on_record(keys: Keys, entry_id: int, name: str, skipped: SkippedRange) -> tuple[str, str]:
+    """Return where a skip is kept and how: that of a one-time task, which leaves nothing else behind, says whose it is."""
+    written = encode_skip(skipped)
+    if not is_one_time(entry_id):
+        return keys.skips(entry_id), written
+    return keys.skips(ONE_TIME_SKIPS), json.dumps({"id": entry_id, "name": name, **json.loads(written)}, separators=(",", ":"))

@@ -5,7 +5,8 @@ is told apart from a broken record, because the right answers differ: an older p
 Values that JSON has no word for (datetimes, UUIDs, decimals) are written by kombu's encoder, as in Celery's own messages; nothing stored
 is ever imported or unpickled.
 
-A one-time task is one string, nine lines and then its message, which Redis can take apart without parsing JSON (see ``fire_once.lua``).
+A one-time task is one string, nine lines and then its message. It is stored in a shorter form, which Redis can take apart without parsing
+JSON (``templates.py``).
 """
 
 import json
@@ -19,9 +20,11 @@ from kombu.utils import json as kombu_json
 
 from celery_tw.core.definition import Definition
 from celery_tw.core.misfire import Misfire, SkippedRange
+from celery_tw.core.overlap import POLICIES
 from celery_tw.errors import MalformedRecord, NewerSchema
 
 SCHEMA = 1
+LONGEST_VERSION = 9
 _DEFAULTS = Definition(name="", signature={}, schedule={})
 _ENCODER = kombu_json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
@@ -40,7 +43,7 @@ def encode_definition(definition: Definition) -> bytes:
         "tolerance_ms": definition.tolerance_ms,
         "source": definition.source,
     }
-    for field in ("jitter_ms", "start_ms", "end_ms", "max_runs", "note", "delivery", "local"):
+    for field in ("jitter_ms", "start_ms", "end_ms", "max_runs", "note", "delivery", "overlap", "local"):
         value = getattr(definition, field)
         if value != getattr(_DEFAULTS, field):
             record[field] = value
@@ -88,6 +91,7 @@ def decode_definition(raw: bytes | None) -> Definition:
             max_runs=_whole(record, "max_runs"),
             note=str(record.get("note", "")),
             delivery="at_most_once" if record.get("delivery") == "at_most_once" else "at_least_once",
+            overlap=_overlap(record.get("overlap", "allow")),
             local=bool(record.get("local", False)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -125,6 +129,12 @@ def _whole(record: Mapping[str, Any], field: str) -> int | None:
     value = record.get(field)
     if value is not None and not isinstance(value, int):
         raise MalformedRecord(f"{field} is a {type(value).__name__}, not a whole number")
+    return value
+
+
+def _overlap(value: Any) -> Any:
+    if value not in POLICIES:
+        raise MalformedRecord(f"overlap is {value!r}, not one of {', '.join(POLICIES)}")
     return value
 
 
@@ -182,17 +192,17 @@ class OneTime:
     task_id: str = ""
 
     def pack(self) -> bytes:
-        """Return the record that ``put_once.lua`` stores."""
+        """Return the whole record."""
         return f"1\n{self.mid}\n{self.stored_ms}\n".encode() + self.pack_rest()
 
     def pack_rest(self) -> bytes:
-        """Return all of the record that follows the moment of storing; ``defer.lua`` writes that moment itself."""
+        """Return all of the record that follows the moment of storing, which some scripts write themselves."""
         facts = (
             "" if self.last_ms is None else str(self.last_ms),
             self.name,
+            self.task_id,
             self.fingerprint,
             self.queue_key,
-            self.task_id,
             json.dumps(self.extra, sort_keys=True, separators=(",", ":")),
         )
         return "\n".join(facts).encode() + b"\n" + self.message
@@ -201,12 +211,12 @@ class OneTime:
 def unpack_one_time(raw: bytes) -> OneTime:
     """Return the one-time task in *raw*; raises `MalformedRecord` or `NewerSchema`."""
     parts = raw.split(b"\n", 9)
-    if len(parts) != 10 or not parts[0].isdigit():
-        raise MalformedRecord(f"a one-time task of {len(raw)} bytes does not have the ten parts expected")
-    if int(parts[0]) > SCHEMA:
+    if parts[0].isdigit() and len(parts[0]) <= LONGEST_VERSION and int(parts[0]) > SCHEMA:
         raise NewerSchema(f"a one-time task has schema {int(parts[0])}; this version of celery-tw reads up to {SCHEMA}")
+    if len(parts) != 10 or not parts[0].isdigit():
+        raise MalformedRecord(f"a one-time task has {len(parts)} parts, not ten: its record is spoiled, or its template is missing")
     try:
-        _, mid, stored, last, name, fingerprint, queue_key, task_id, extra = (part.decode() for part in parts[:9])
+        _, mid, stored, last, name, task_id, fingerprint, queue_key, extra = (part.decode() for part in parts[:9])
         return OneTime(
             mid=mid,
             name=name,

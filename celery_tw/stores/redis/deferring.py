@@ -12,6 +12,7 @@ from celery_tw.errors import StoreUnavailable
 from celery_tw.stores.redis.codec import SCHEMA
 from celery_tw.stores.redis.keys import NEWS_KEPT, Keys
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
+from celery_tw.stores.redis.templates import CUTTER
 from celery_tw.stores.redis.timetable import Timetable
 
 BLOCK = 100
@@ -42,7 +43,7 @@ class EntryIds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """A task to be stored; *rest* is its packed record from the line after the moment of storing."""
+    """A task to be stored; *rest* is its whole record from the line after the moment of storing."""
 
     entry_id: int
     mid: str
@@ -81,8 +82,10 @@ class Deferring:
     def _call(self, task: Deferred, *, begun_ago: Argument) -> tuple[int, str]:
         shard = self.keys
         keys: list[str | bytes] = [shard.due, shard.by_task, shard.fired, shard.news, shard.news_seq, shard.schema]
-        keys += (shard.cancelled, shard.seen, shard.leader, shard.entry(task.entry_id))
+        keys += (shard.cancelled, shard.seen, shard.leader, shard.entry(task.entry_id), shard.templates, shard.template_dues)
+        cut = CUTTER.cut(task.mid.encode(), task.rest)
         grace: Argument = "" if self.grace_ms is None else self.grace_ms
-        args: list[Argument] = [begun_ago, task.entry_id, task.mid, task.due_ms, task.task_id, task.rest, grace, SCHEMA, NEWS_KEPT]
+        args: list[Argument] = [begun_ago, task.entry_id, task.mid, task.due_ms, task.task_id, cut.rest, grace, SCHEMA, NEWS_KEPT]
+        args += (cut.template.template_id, cut.template.text)
         now, status = script("defer").run(self.client, keys, args)
         return int(now), str(status, "ascii")

@@ -9,21 +9,29 @@ from celery_tw.core.allowed import AllowedTasks
 from celery_tw.core.command import Command
 from celery_tw.core.definition import Delivery
 from celery_tw.core.misfire import MissedRange, SkippedRange
+from celery_tw.core.sequence import Numbers, numbered
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
 from celery_tw.stores.redis.envelope import NEUTRAL
-from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, Keys
+from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, TEMPLATES_KEPT_MS, Keys
 from celery_tw.stores.redis.line import Call, Line, statuses
+from celery_tw.stores.redis.open_fires import waiting_member
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
+from celery_tw.stores.redis.templates import cut_record
 
 ALL = AllowedTasks()
+
+SWEPT_AT_ONCE = 100
+HELD_LOOKED_AT = 10_000
+"""With more tasks paused than this, no template is swept: to look at them all would hold up everybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotWrite:
     """One entry's decided slot: compared by *due_ms* and *version*, fired by *commands* (none: decided without a fire).
 
-    *drop_name* takes the entry off the timetable altogether. *backlog* is a range to be drained later; it is named after the slot.
+    *drop_name* takes the entry off the timetable altogether. *backlog* is a range to be drained later; it is named after the slot, or when
+    the entry *waits* for its earlier fires to end, so that it can have one such range only.
     """
 
     entry_id: int
@@ -36,6 +44,7 @@ class SlotWrite:
     backlog: MissedRange | None = None
     drop_name: str = ""
     delivery: Delivery = "at_least_once"
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +62,54 @@ class Backlog:
 
 @dataclass(slots=True)
 class _Arguments:
-    """Keys and arguments of one script call; queue keys come last and are counted from *first_queue*. Claims go to *outbox*."""
+    """Keys and arguments of one script call; queue keys come last and are counted from *first_queue*. Claims go to *outbox*.
+
+    *open_ms* is for how long a task counts as open that nobody takes up.
+    """
 
     outbox: str
     keys: list[str | bytes]
     args: list[Argument]
+    open_ms: int = 0
     queues: dict[str | bytes, int] = field(default_factory=dict)
 
-    def add_commands(self, commands: Sequence[Command], delivery: Delivery) -> None:
+    def add_commands(self, commands: Sequence[Command], payloads: Sequence[bytes], delivery: Delivery) -> None:
         self.args.append(len(commands))
-        for command in commands:
+        for command, payload in zip(commands, payloads, strict=True):
             claims = command.operation == "claim"
             index = self.queues.setdefault(self.outbox if claims else command.key, len(self.queues))
-            self.args += (f"claim {delivery}" if claims else command.operation, index, command.payload)
+            self.args += (self._word(command, delivery), index, payload)
+
+    def _word(self, command: Command, delivery: Delivery) -> str:
+        if command.operation == "claim":
+            return f"claim {delivery}"
+        return f"count {self.open_ms}" if command.operation == "count" else command.operation
 
 
 class Dispatching:
-    """The leader's hands on one shard; of one-time tasks only *allowed* ones are fired."""
+    """The leader's hands on one shard; of one-time tasks only *allowed* ones are fired.
 
-    def __init__(self, client: RedisClient, keys: Keys, *, lease_ms: int, history_size: int, allowed: AllowedTasks = ALL) -> None:
+    *open_ms* is for how long a fire counts as still there that nobody takes up.
+    """
+
+    def __init__(
+        self,
+        client: RedisClient,
+        keys: Keys,
+        *,
+        lease_ms: int,
+        history_size: int,
+        allowed: AllowedTasks = ALL,
+        open_ms: int = 3_600_000,
+    ) -> None:
         self.client = client
         self.keys = keys
         self.lease_ms = lease_ms
         self.history_size = history_size
         self.allowed = allowed
+        self.open_ms = open_ms
         self.line = Line(client)
+        self.numbers = Numbers()
 
     def page(self, *, cursor_ms: int, cursor_member: str, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to *limit* pairs of due ms and member after the cursor and not after *until_ms*."""
@@ -92,13 +124,24 @@ class Dispatching:
     def fire(self, epoch: int, writes: Sequence[SlotWrite]) -> Call:
         """Carry out decided slots; the status of each will be fired, moved, early or refused with the reason."""
         shard = self.keys
-        call = _Arguments(shard.outbox, [shard.leader, shard.due, shard.backlogs, shard.names], [])
-        for write in writes:
-            self._add_write(call, write)
-        head: list[Argument] = [epoch, self.lease_ms, self.history_size, len(writes), len(call.keys) + 1, SKIPS_KEPT_MS]
+        call = _Arguments(shard.outbox, [shard.leader, shard.due, shard.backlogs, shard.names], [], self.open_ms)
+        first, payloads = self._numbered(epoch, [write.commands for write in writes])
+        for write, messages in zip(writes, payloads, strict=True):
+            self._add_write(call, write, messages)
+        head: list[Argument] = [epoch, self.lease_ms, self.history_size, len(writes), len(call.keys) + 1, SKIPS_KEPT_MS, first]
         return self.line.send("fire", [*call.keys, *call.queues], head + call.args)
 
-    def _add_write(self, call: _Arguments, write: SlotWrite) -> None:
+    def _numbered(self, epoch: int, entries: Sequence[Sequence[Command]]) -> tuple[int, list[list[bytes]]]:
+        """Return the first number, and the payloads of *entries* with their numbers, in the order in which the script sends them."""
+        first = number = self.numbers.take(epoch, sum(map(len, entries)))
+        payloads = [[command.payload for command in commands] for commands in entries]
+        for entry in sorted(range(len(entries)), key=lambda entry: _goes_last(entries[entry])):
+            for place in sorted(range(len(entries[entry])), key=lambda place: entries[entry][place].operation != "publish"):
+                payloads[entry][place] = numbered(payloads[entry][place], number)
+                number += 1
+        return first, payloads
+
+    def _add_write(self, call: _Arguments, write: SlotWrite, payloads: Sequence[bytes]) -> None:
         shard, entry_id = self.keys, write.entry_id
         call.keys += (shard.entry(entry_id), shard.history(entry_id))
         next_due: Argument = "" if write.next_due_ms is None else write.next_due_ms
@@ -111,10 +154,10 @@ class Dispatching:
         if write.backlog is None:
             call.args.append("")
         else:
-            missed, member = write.backlog, f"{entry_id}:{write.slot_ms}"
+            missed, member = write.backlog, waiting_member(entry_id) if write.waits else f"{entry_id}:{write.slot_ms}"
             call.keys.append(shard.backlog(member))
             call.args += (member, missed.from_ms, missed.to_ms, missed.next_ms, missed.left, repr(missed.rate))
-        call.add_commands(write.commands, write.delivery)
+        call.add_commands(write.commands, payloads, write.delivery)
 
     def fire_once(self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]) -> Call:
         """Fire one-time tasks, given as due ms and id; the status of each will be as ``fire_once.lua`` names them.
@@ -131,6 +174,7 @@ class Dispatching:
             shard.skips(ONE_TIME_SKIPS),
             shard.held,
             shard.by_task,
+            shard.templates,
         ]
         args: list[Argument] = [
             epoch,
@@ -141,6 +185,7 @@ class Dispatching:
             SKIPS_KEPT_MS,
             "outbox" if claims else "queue",
             self.allowed.in_lua(),
+            self.numbers.take(epoch, len(pairs)),
         ]
         for due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))
@@ -198,23 +243,40 @@ class Dispatching:
                 shard.skips(backlog.entry_id),
             ],
             [epoch, self.lease_ms, self.history_size, member, backlog.next_ms],
+            self.open_ms,
         )
         call.args += ("" if next_ms is None else next_ms, left, again_ms)
         call.args += ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)
         call.args += (SKIPS_KEPT_MS, "" if version is None else version, len(slots_ms), *slots_ms)
-        call.add_commands(commands, delivery)
+        first, (payloads,) = self._numbered(epoch, [commands])
+        call.add_commands(commands, payloads, delivery)
+        call.args.append(first)
         _, (status,) = statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
         return status
 
     def rerender(self, epoch: int, entry_id: int, *, old: bytes, new: bytes) -> bool:
-        """Put *new* in the place of a one-time task's record *old*; return False when it has gone or changed."""
-        return bool(script("rerender").run(self.client, [self.keys.leader, self.keys.entry(entry_id)], [epoch, old, new]))
+        """Put *new*, a whole record, in the place of *old*, one as it is stored; return False when that has gone or changed."""
+        shard, (begin, cut) = self.keys, cut_record(new)
+        keys: list[str | bytes] = [shard.leader, shard.entry(entry_id), shard.due, shard.held, shard.templates, shard.template_dues]
+        args: list[Argument] = [epoch, old, begin + cut.rest, entry_id, cut.template.template_id, cut.template.text]
+        return bool(script("rerender").run(self.client, keys, args))
+
+    def sweep_templates(self, epoch: int) -> int:
+        """Remove some templates that no task needs any more; return how many."""
+        shard = self.keys
+        keys: list[str | bytes] = [shard.leader, shard.due, shard.held, shard.templates, shard.template_dues]
+        return int(script("sweep_templates").run(self.client, keys, [epoch, TEMPLATES_KEPT_MS, SWEPT_AT_ONCE, HELD_LOOKED_AT]))
 
     def quarantine(self, epoch: int, member: str | bytes, reason: str, *, backlog: bool = False) -> None:
         """Set an unreadable entry or backlog aside, with the reason."""
         shard = self.keys
         keys: list[str | bytes] = [shard.leader, shard.due, shard.bad, shard.backlogs]
         script("quarantine").run(self.client, keys, [epoch, "backlog" if backlog else "entry", member, json.dumps({"reason": reason})])
+
+
+def _goes_last(commands: Sequence[Command]) -> bool:
+    """Return whether FIRE sends *commands* with other plain messages of their queue, after what takes more than that."""
+    return len(commands) == 1 and commands[0].operation == "lpush"
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[int, bytes]]:

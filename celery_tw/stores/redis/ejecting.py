@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from celery_tw.core.command import Command
 from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.keys import NEWS_KEPT, Keys, is_one_time
+from celery_tw.stores.redis.records import Records
 from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
 
 PAGE = 100
@@ -16,7 +17,7 @@ FAR_FUTURE_MS = 2**53
 
 @dataclass(frozen=True, slots=True)
 class DueTask:
-    """A one-time task that waits for *due_ms*; its *record* is empty when it has gone meanwhile."""
+    """A one-time task that waits for *due_ms*; its whole *record* is empty when it has gone meanwhile."""
 
     entry_id: int
     due_ms: int
@@ -29,6 +30,7 @@ class Ejecting:
     def __init__(self, client: RedisClient, keys: Keys) -> None:
         self.client = client
         self.keys = keys
+        self.records = Records(client, keys)
 
     def count(self) -> tuple[int, int]:
         """Return how many one-time tasks wait for their due time, and how many are paused."""
@@ -41,7 +43,8 @@ class Ejecting:
         for due in self._ids():
             with translated_errors("MGET"):
                 records = self.client.mget([self.keys.entry(entry_id) for entry_id, _ in due])
-            yield [DueTask(entry_id, due_ms, record or b"") for (entry_id, due_ms), record in zip(due, records, strict=True)]
+            whole = self.records.whole(records)
+            yield [DueTask(entry_id, due_ms, record or b"") for (entry_id, due_ms), record in zip(due, whole, strict=True)]
 
     def _ids(self) -> Iterator[list[tuple[int, int]]]:
         """Return pairs of id and due ms of one-time tasks, page by page."""

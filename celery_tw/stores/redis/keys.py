@@ -11,6 +11,8 @@ key                 type    life        holds (written by)
 ``entry:<id>``      string  until fired a one-time task, packed (clients)
 ``names``           hash    for ever    entry name → id (clients)
 ``static``          hash    for ever    settings entry name → start ms of the process that wrote it (leader)
+``templates``       hash    until swept id → what the one-time tasks of a kind have in common (clients, workers, leader)
+``template-dues``   zset    until swept id → the last due ms of a task of that kind; swept 7 days later (clients, workers, leader)
 ``held``            hash    until freed one-time entry id → due ms while paused (clients)
 ``by-task``         hash    until fired task id → ids of the one-time tasks that wait under it, with a blank between (clients, leader)
 ``cancelled``       zset    7 days      task id → ms of its last cancellation (clients, workers)
@@ -26,7 +28,7 @@ key                 type    life        holds (written by)
 ``refused``         hash    until sent  id in the outbox → how often the broker has refused the message, and why, as JSON (leader)
 ``unsure``          hash    until known id in the outbox → an at-most-once message that is being published, as JSON (leader)
 ``buried``          hash    for ever    id in the outbox → a message that the broker would not take; ``bad`` says why (leader)
-``run:<mid>``       hash    expires     one run: state, token, owner, task, id, at, guards, lost, result, envelope, cancel (workers, leader)
+``run:<mid>``       hash    7 days      one run, for ever while it holds a message: ``state`` ``token`` ``owner`` … (workers, leader)
 ``lease:<mid>``     string  300 s       the token of the process that runs it (workers)
 ``running``         hash    until done  mid → a counter that moves as long as its process lives (workers, leader)
 ``token``           string  for ever    the highest fencing token ever given (workers)
@@ -37,6 +39,8 @@ key                 type    life        holds (written by)
 ``idem:<key>``      hash    1 day       the run under an idempotency key, and its result (workers, leader)
 ``unique:<key>``    string  expires     the id of the task that waits or runs under it (clients, workers)
 ``wait:<kind>:<k>`` zset    1 day       ``<entry id>:<mid>`` of parked tasks, in their turn (workers, leader)
+``terminations``    zset    until done  mid of a cancelled run → ms at which it is ended if it has not stopped (clients, leader)
+``open:<name>``     hash    expires     id of a task of an entry's fire that has not ended → state, until when (leader, workers)
 ``head:<kind>:<k>`` hash    7 days      the head of an order, since when, and whether it has started (workers, leader)
 ``ckpt:<task id>``  string  7 days      the last checkpoint of a task, as JSON (workers)
 ``drain:<host:pid>`` string 1 day       a worker that shuts down warmly (workers)
@@ -62,7 +66,9 @@ ANSWER_KEPT_MS = 60 * 1000
 TOMBSTONE_MS = 7 * 24 * 3600 * 1000
 SKIPS_KEPT_MS = 30 * 24 * 3600 * 1000
 FIRED_KEPT_MS = 10 * 60 * 1000
+TEMPLATES_KEPT_MS = 7 * 24 * 3600 * 1000
 ORDER_KEPT_MS = 7 * 24 * 3600 * 1000
+RUN_KEPT_MS = 7 * 24 * 3600 * 1000
 WAIT_KEPT_MS = 24 * 3600 * 1000
 DRAIN_KEPT_MS = 24 * 3600 * 1000
 IDEMPOTENCY_KEPT_MS = 24 * 3600 * 1000
@@ -106,6 +112,14 @@ class Keys:
     @property
     def static(self) -> str:
         return f"{self.tag}:static"
+
+    @property
+    def templates(self) -> str:
+        return f"{self.tag}:templates"
+
+    @property
+    def template_dues(self) -> str:
+        return f"{self.tag}:template-dues"
 
     @property
     def held(self) -> str:
@@ -230,6 +244,13 @@ class Keys:
 
     def head(self, kind: str, key: str) -> str:
         return f"{self.tag}:head:{kind}:{key}"
+
+    @property
+    def terminations(self) -> str:
+        return f"{self.tag}:terminations"
+
+    def open_fires(self, name: str) -> str:
+        return f"{self.tag}:open:{name}"
 
     def checkpoint(self, task_id: str) -> str:
         return f"{self.tag}:ckpt:{task_id}"

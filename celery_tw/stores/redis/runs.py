@@ -4,6 +4,9 @@ Finished runs are remembered as digests in sets, one for each period of ``done_k
 instead of a key of its own. A run is looked for in this period and the one before, so it is remembered for one to two of them. The caller
 computes the period from Redis time as it knows it; the script refuses a wrong one, and the caller, who knows better then, asks again.
 
+A run that has not ended keeps its record for a week after the last sign of life, or, when the record holds the message of a long task,
+which nobody else has any more, for as long as it takes.
+
 A call whose answer was lost may be repeated: each script answers a repeat as it answered first, or finds that nothing is left to do.
 """
 
@@ -13,18 +16,22 @@ from hashlib import blake2b
 from typing import Any
 
 from celery_tw.clock import RedisTime
-from celery_tw.errors import StoreUnavailable
+from celery_tw.errors import MalformedRecord, StoreUnavailable
 from celery_tw.stores.redis.codec import SCHEMA
 from celery_tw.stores.redis.deferring import EntryIds
+from celery_tw.stores.redis.envelope import read_envelope
 from celery_tw.stores.redis.keys import (
     DRAIN_KEPT_MS,
     IDEMPOTENCY_KEPT_MS,
     NEWS_KEPT,
     ORDER_KEPT_MS,
+    RUN_KEPT_MS,
     WAIT_KEPT_MS,
     Keys,
 )
+from celery_tw.stores.redis.own_connections import OwnConnections
 from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
+from celery_tw.stores.redis.templates import CUTTER
 
 RESERVATION_MS = 10_000
 PAGE = 500
@@ -127,6 +134,7 @@ class Runs:
 
     def __init__(self, client: RedisClient, keys: Keys, *, redis_time: RedisTime, lease_ms: int, done_kept_ms: int, grace_ms: int) -> None:
         self.client = client
+        self.own = OwnConnections(client)
         self.keys = keys
         self.redis_time = redis_time
         self.lease_ms = lease_ms
@@ -139,14 +147,14 @@ class Runs:
         """Begin a run, or learn why not; raises `StoreUnavailable`."""
         shard, digest, guards = self.keys, digest_of(claim.mid), claim.guards
         head: list[Argument] = [claim.mid, digest, claim.owner, claim.task, claim.task_id, self.lease_ms]
-        tail: list[Argument] = ["long" if claim.long else "", self.grace_ms, write_guards(guards), ORDER_KEPT_MS]
+        tail: list[Argument] = ["long" if claim.long else "", self.grace_ms, write_guards(guards), ORDER_KEPT_MS, RUN_KEPT_MS]
         for guard in guards:
             tail += (guard.kind, guard.argument)
 
         def call(period: int) -> list[Any]:
             keys: list[str | bytes] = [shard.run(claim.mid), shard.lease(claim.mid), shard.running, shard.token]
             keys += (*self._done(period, digest), shard.leader, shard.seen, *self._guard_keys(guards))
-            reply: list[Any] = script("acquire_run").run(self.client, keys, [*head, period, self.done_kept_ms, *tail])
+            reply: list[Any] = script("acquire_run").run(self.own, keys, [*head, period, self.done_kept_ms, *tail])
             return reply
 
         verdict, *facts = self._in_period(call)
@@ -154,13 +162,24 @@ class Runs:
 
     def ran(self, mid: str, token: str, result: bytes) -> bool:
         """Record that the body has returned; return False when the run is another's by now."""
-        reply: bytes = script("ran").run(self.client, [self.keys.run(mid)], [token, result])
+        reply: bytes = script("ran").run(self.own, [self.keys.run(mid)], [token, result])
         return reply == b"ok"
 
     def holds(self, mid: str, token: str) -> bool:
         """Return whether the run is still that of *token*."""
         with translated_errors("HGET"):
             return bool(self.client.hget(self.keys.run(mid), "token") == token.encode())
+
+    def is_on_record(self, mid: str) -> bool:
+        """Return whether a run has begun and not ended."""
+        with translated_errors("EXISTS"):
+            return bool(self.client.exists(self.keys.run(mid)))
+
+    def cancelled_since(self, task_id: str, since_ms: int) -> bool:
+        """Return whether a task was cancelled at or after *since_ms*, in Redis time; storing it again lets that be forgotten."""
+        with translated_errors("ZSCORE"):
+            cancelled_ms = self.client.zscore(self.keys.cancelled, task_id)
+            return cancelled_ms is not None and cancelled_ms >= since_ms
 
     def finish(self, right: Right, verb: str, *, mid: str, task_id: str, guards: Sequence[Guard] = ()) -> tuple[bool, int]:
         """End a run, or set it free; return whether it was ours to end, and how often it has been lost."""
@@ -171,7 +190,7 @@ class Runs:
         def call(period: int) -> list[Any]:
             keys: list[str | bytes] = [shard.run(mid), shard.lease(mid), shard.running, self._done(period, digest)[0]]
             keys += (shard.due, shard.news, shard.news_seq, shard.leader, shard.checkpoint(task_id), *self._guard_keys(guards))
-            reply: list[Any] = script("finish_run").run(self.client, keys, [*head, period, *tail])
+            reply: list[Any] = script("finish_run").run(self.own, keys, [*head, period, *tail])
             return reply
 
         verdict, *facts = self._in_period(call)
@@ -187,7 +206,7 @@ class Runs:
     def _beat(self, runs: Sequence[tuple[str, str, str, Sequence[Guard]]], *, extend: bool, processes: tuple[str, str]) -> list[str]:
         shard = self.keys
         keys: list[str | bytes] = [shard.running, *map(shard.drain, processes)]
-        args: list[Argument] = [self.lease_ms, self.done_kept_ms, "extend" if extend else "beat"]
+        args: list[Argument] = [self.lease_ms, RUN_KEPT_MS, "extend" if extend else "beat"]
         for mid, token, task_id, guards in runs:
             keys += (shard.run(mid), shard.lease(mid), *(shard.guard(guard.kind, guard.key) for guard in guards))
             args += (mid, token, task_id, len(guards), *(guard.kind for guard in guards))
@@ -256,7 +275,7 @@ class Runs:
         return str(self._in_period(call)[0])
 
     def park(self, ids: EntryIds, *, mid: str, task_id: str, rest: bytes, delay_ms: int, guard: Guard | None = None) -> None:
-        """Let a task wait in the timetable under its own mid; *rest* is its packed record from the line after the moment of storing."""
+        """Let a task wait in the timetable under its own mid; *rest* is its whole record from the line after the moment of storing."""
         for _ in range(2):
             entry_id = ids.take()
             if self._park(entry_id, mid=mid, task_id=task_id, rest=rest, delay_ms=delay_ms, guard=guard) == "put":
@@ -267,18 +286,23 @@ class Runs:
     def _park(self, entry_id: int, *, mid: str, task_id: str, rest: bytes, delay_ms: int, guard: Guard | None) -> str:
         shard, kind, key = self.keys, guard.kind if guard else "", guard.key if guard else ""
         keys: list[str | bytes] = [shard.due, shard.by_task, shard.news, shard.news_seq, shard.schema, shard.entry(entry_id)]
-        keys += (shard.guard(kind, key), shard.wait(kind, key), shard.head(kind, key))
+        keys += (shard.guard(kind, key), shard.wait(kind, key), shard.head(kind, key), shard.templates, shard.template_dues)
+        keys += (shard.run(mid), shard.running)
+        cut = CUTTER.cut(mid.encode(), rest)
         args: list[Argument] = [
             entry_id,
             mid,
             task_id,
-            rest,
+            cut.rest,
             delay_ms,
             kind,
             guard.argument if guard else "",
             SCHEMA,
             NEWS_KEPT,
             WAIT_KEPT_MS,
+            cut.template.template_id,
+            cut.template.text,
+            RUN_KEPT_MS,
         ]
         reply = asked_twice(lambda: script("park").run(self.client, keys, args))
         self.redis_time.observe(int(reply[0]))
@@ -290,7 +314,8 @@ class Runs:
         """Start a long run again elsewhere; return put, refused or enough, and how often it has been lost."""
         shard, entry_id = self.keys, ids.take()
         keys: list[str | bytes] = [shard.run(mid), shard.lease(mid), shard.running, shard.due, shard.by_task]
-        keys += (shard.news, shard.news_seq, shard.leader, shard.entry(entry_id))
+        keys += (shard.news, shard.news_seq, shard.leader, shard.entry(entry_id), shard.templates, shard.template_dues)
+        cut = CUTTER.cut(mid.encode(), rest)
         args: list[Argument] = [
             right.kind,
             right.value,
@@ -301,9 +326,12 @@ class Runs:
             mid,
             entry_id,
             task_id,
-            rest,
+            cut.rest,
             delay_ms,
             NEWS_KEPT,
+            RUN_KEPT_MS,
+            cut.template.template_id,
+            cut.template.text,
         ]
         now_ms, verdict, *losses = script("reassign").run(self.client, keys, args)
         self.redis_time.observe(int(now_ms))
@@ -396,20 +424,33 @@ def _record(mid: str, found: dict[bytes, bytes], counter: bytes | None) -> Recor
     def text(name: str) -> str:
         return found.get(name.encode(), b"").decode(errors="replace")
 
+    envelope = found.get(b"envelope")
+    task, task_id = text("task"), text("id")
+    if envelope is not None and not task_id:
+        task, task_id = _named_in(envelope)
     return Record(
         mid=mid,
         state=text("state"),
         token=text("token"),
         owner=text("owner"),
-        task=text("task"),
-        task_id=text("id"),
+        task=task,
+        task_id=task_id,
         at_ms=int(text("at") or 0),
         losses=int(text("lost") or 0),
         guards=read_guards(text("guards")),
-        envelope=found.get(b"envelope"),
+        envelope=envelope,
         cancel=text("cancel") if b"cancel" in found else None,
         counter=counter.decode() if counter else "",
     )
+
+
+def _named_in(envelope: bytes) -> tuple[str, str]:
+    """Return the task and the task id in a message, for a run that no process has begun yet."""
+    try:
+        read = read_envelope(envelope)
+    except MalformedRecord:
+        return "", ""
+    return str(read.headers.get("task") or ""), read.task_id
 
 
 _ANSWERS: dict[str, Callable[[list[Any], Sequence[Guard]], Answer]] = {

@@ -13,7 +13,9 @@ from celery_tw.errors import MalformedRecord, NewerSchema
 from celery_tw.stores.redis.codec import SCHEMA, decode_definition, encode_skip, unpack_one_time
 from celery_tw.stores.redis.keys import NEWS_KEPT, SKIPS_KEPT_MS, TOMBSTONE_MS, Keys, is_one_time
 from celery_tw.stores.redis.line import Call, Line, statuses
+from celery_tw.stores.redis.records import Records
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
+from celery_tw.stores.redis.templates import Template, cut_record
 
 CHUNK = 500
 
@@ -53,7 +55,7 @@ class RecurringWrite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneTimeWrite:
-    """A one-time task with its packed record."""
+    """A one-time task with its whole record."""
 
     name: str
     entry_id: int
@@ -70,6 +72,7 @@ class Timetable:
     def __init__(self, client: RedisClient, keys: Keys) -> None:
         self.client = client
         self.keys = keys
+        self.records = Records(client, keys)
 
     def now_ms(self) -> int:
         """Return Redis time in UTC ms."""
@@ -144,12 +147,19 @@ class Timetable:
         return [_stored(*item) for item in zip(entry_ids, rows, scores, strict=True)]
 
     def read_one_time(self, entry_id: int) -> tuple[bytes | None, int | None, bool]:
-        """Return a one-time task's record, its due ms and whether it is held."""
+        """Return a one-time task's whole record, its due ms and whether it is held."""
         with translated_errors("read"), self.client.pipeline(transaction=False) as pipe:
             pipe.get(self.keys.entry(entry_id)).zscore(self.keys.due, str(entry_id)).hget(self.keys.held, str(entry_id))
             record, due, held = pipe.execute()
         due_ms = due if held is None else held
-        return record, None if due_ms is None else int(due_ms), held is not None
+        (whole,) = self.records.whole([record])
+        return whole, None if due_ms is None else int(due_ms), held is not None
+
+    def read_stored(self, entry_id: int) -> bytes | None:
+        """Return a one-time task's record as it is stored, or None."""
+        with translated_errors("GET"):
+            record: bytes | None = self.client.get(self.keys.entry(entry_id))
+            return record
 
     def nearest(self, limit: int) -> list[tuple[int, int]]:
         """Return the next *limit* pairs of due ms and entry id."""
@@ -162,7 +172,7 @@ class Timetable:
         with translated_errors("read"):
             try:
                 if is_one_time(entry_id):
-                    return unpack_one_time(self.client.get(self.keys.entry(entry_id)) or b"").name
+                    return unpack_one_time(self.records.whole([self.client.get(self.keys.entry(entry_id))])[0] or b"").name
                 return decode_definition(self.client.hget(self.keys.entry(entry_id), "def")).name
             except (MalformedRecord, NewerSchema):
                 return None
@@ -204,11 +214,18 @@ class Timetable:
     def _put_one_time_arguments(self, writes: Sequence[OneTimeWrite]) -> tuple[list[str | bytes], list[Argument]]:
         shard = self.keys
         keys: list[str | bytes] = [shard.due, shard.names, shard.fired, shard.news, shard.news_seq, shard.schema, shard.bad, shard.held]
-        args: list[Argument] = [len(writes), SCHEMA, NEWS_KEPT]
+        keys += (shard.templates, shard.template_dues)
+        dues: dict[Template, int] = {}
+        stored: list[Argument] = []
         for write in writes:
+            begin, cut = cut_record(write.record)
+            dues[cut.template] = max(write.due_ms, dues.get(cut.template, 0))
             keys.append(shard.entry(write.entry_id))
-            args += (write.entry_id, write.name, write.mid, write.due_ms, write.record)
-        return keys, args
+            stored += (write.entry_id, write.name, write.mid, write.due_ms, begin + cut.rest)
+        args: list[Argument] = [len(writes), SCHEMA, NEWS_KEPT, len(dues)]
+        for template, due_ms in dues.items():
+            args += (template.template_id, template.text, due_ms)
+        return keys, args + stored
 
     def change(
         self,
@@ -275,7 +292,7 @@ class Timetable:
     def hurry(self, entry_id: int) -> bool:
         """Let a waiting one-time task be due now; return False when it has gone."""
         shard = self.keys
-        keys: list[str | bytes] = [shard.due, shard.entry(entry_id), shard.held, shard.news, shard.news_seq]
+        keys: list[str | bytes] = [shard.due, shard.entry(entry_id), shard.held, shard.news, shard.news_seq, shard.template_dues]
         return bool(script("hurry").run(self.client, keys, [entry_id, NEWS_KEPT]))
 
     def open_backlog(self, entry_id: int, *, number: int, from_ms: int, to_ms: int, first_ms: int, left: int, rate: float | None) -> int:

@@ -1,8 +1,7 @@
 """The project under test: a small Celery app in a module of its own, as any project has one.
 
 It is configured by a JSON file that the variable ``SHOP_SETTINGS`` names: ``conf`` goes to the app's configuration, ``schedule`` becomes
-``beat_schedule``. Its tasks write one line each to the ledger, a file opened for appending only, so that the lines of all processes stand
-whole.
+``beat_schedule``. Its tasks write one line each to the ledger.
 
 A schedule is a number of seconds, or ``{"every": …, "anchor_ms": …}``, ``{"cron": …}``, ``{"crontab": {…}}``.
 """
@@ -12,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,9 @@ from typing import Any
 from celery import Celery
 from celery.schedules import crontab
 
-from celery_tw import cron, every, slot
+from celery_tw import cron, every
+from celery_tw.testing.ledger import Ledger, What
+from celery_tw.testing.recording import line_of
 
 PR_SET_PDEATHSIG = 1
 SETTINGS = json.loads(Path(os.environ["SHOP_SETTINGS"]).read_text())
@@ -57,20 +57,9 @@ end_with_the_test_run()
 app = make_app()
 
 
-def note(request: Any, **facts: Any) -> None:
+def note(request: Any, *, value: Any = None) -> None:
     """Append to the ledger that a task runs now."""
-    fired_for = slot(request)
-    line = {
-        "task": request.task,
-        "entry": getattr(request, "periodic_task_name", None) or (request.headers or {}).get("periodic_task_name"),
-        "slot_ms": None if fired_for is None else round(fired_for.timestamp() * 1000),
-        "task_id": request.id,
-        "at_ms": time.time_ns() // 1_000_000,
-        **facts,
-    }
-    ledger = os.open(os.environ["SHOP_LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(ledger, json.dumps(line).encode() + b"\n")
-    os.close(ledger)
+    Ledger(os.environ["SHOP_LEDGER"]).append(line_of(What.STARTED, request, value=value))
 
 
 @app.task(bind=True, ignore_result=True)

@@ -1,4 +1,4 @@
--- ACCEPT RUN: keep the message of a long run, so that the broker need keep it no longer.
+-- ACCEPT RUN: keep the message of a long run, so that the broker need keep it no longer. The record then stays until the run has ended.
 -- KEYS  1 run  2 running  3 done in this period  4 done in the period before  5 leader  6 seen
 -- ARGV  1 mid  2 digest  3 envelope  4 period  5 done kept ms  6 leaderless grace ms
 -- reply {now, 'stored' | 'done' | 'leaderless' (nobody could start it again: keep the broker's copy) | 'period'}
@@ -16,6 +16,6 @@ end
 redis.call('HSET', run, 'envelope', envelope)
 redis.call('HSETNX', run, 'state', 'accepted')
 redis.call('HSETNX', run, 'token', '')
-redis.call('PEXPIRE', run, 7 * 24 * 3600 * 1000)
+redis.call('PERSIST', run)
 redis.call('HSETNX', running, mid, '0')
 return {now_text, 'stored'}

@@ -1,12 +1,14 @@
 -- ACQUIRE RUN: begin a run, all or nothing: its record, its lease, and what its guards ask for.
 -- KEYS  1 run  2 lease  3 running  4 token  5 done in this period  6 done in the period before  7 leader  8 seen; then per guard: its key, who waits, its head
 -- ARGV  1 mid  2 digest of the mid  3 owner  4 task  5 task id  6 lease ms  7 period  8 done kept ms  9 'long' or ''  10 leaderless grace ms
---       11 the guards, as the record keeps them  12 order kept ms; then per guard: kind, argument
+--       11 the guards, as the record keeps them  12 order kept ms  13 run kept ms; then per guard: kind, argument
 -- reply {now, 'run', token, losses} | {now, 'ran', token, result} (the body has run: pass its result on) | {now, 'done'}
 --       | {now, 'busy', ms left, 'stored' or ''} (this run has a runner) | {now, 'wait', guard, ms left, mids passed over} | {now, 'leaderless'} | {now, 'period'}
 -- A repeated call brings the same owner, and is answered as the first one was.
+-- The counter of a run begins at its token: a new process is never taken for the silent one before it.
+-- A record with a message holds the only copy there is, so it stays until the run has ended.
 local run, lease, running, token_key, done, done_before, leader, seen = unpack(KEYS, 1, 8)
-local mid, digest, owner, task, task_id, lease_ms, period, kept, long, grace, guards_text, order_kept = unpack(ARGV, 1, 12)
+local mid, digest, owner, task, task_id, lease_ms, period, kept, long, grace, guards_text, order_kept, run_kept = unpack(ARGV, 1, 13)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
@@ -91,7 +93,7 @@ function take.unique(guard)
 end
 
 local guards = {}
-for i = 13, #ARGV, 2 do
+for i = 14, #ARGV, 2 do
   local at = 9 + 3 * #guards
   guards[#guards + 1] = {kind = ARGV[i], argument = ARGV[i + 1], key = KEYS[at], head = KEYS[at + 2]}
 end
@@ -110,8 +112,8 @@ token = string.format('%.0f', math.max(tonumber(redis.call('GET', token_key) or 
 redis.call('SET', token_key, token)
 redis.call('SET', lease, token, 'NX', 'PX', lease_ms)
 redis.call('HSET', run, 'state', 'running', 'owner', owner, 'token', token, 'task', task, 'id', task_id, 'at', now_text, 'guards', guards_text)
-redis.call('PEXPIRE', run, string.format('%.0f', tonumber(kept) + tonumber(lease_ms)))
-redis.call('HSET', running, mid, '0')
+if envelope then redis.call('PERSIST', run) else redis.call('PEXPIRE', run, run_kept) end
+redis.call('HSET', running, mid, token)
 if known then redis.call('HSET', run, 'result', known) end
 if known or state == 'ran' then
   redis.call('HSET', run, 'state', 'ran')

@@ -36,7 +36,7 @@ while at <= #ARGV do
     if redis.call('HEXISTS', running, mid) == 1 then redis.call('HINCRBY', running, mid, 1) end
     if extend then
       redis.call('SET', lease, token, 'PX', lease_ms)
-      redis.call('PEXPIRE', run, string.format('%.0f', tonumber(kept) + tonumber(lease_ms)))
+      if redis.call('PTTL', run) > 0 then redis.call('PEXPIRE', run, kept) end
       for i = 1, guards do status = extension[ARGV[at + 3 + i]](KEYS[key_at + 1 + i], mid, task_id) or status end
     end
   end

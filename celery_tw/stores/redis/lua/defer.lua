@@ -1,15 +1,15 @@
 -- DEFER: store one task until it is due, if there is a leader to fire it.
--- KEYS  1 due  2 by-task  3 fired  4 news  5 news-seq  6 schema  7 cancelled  8 seen  9 leader  10 entry
--- ARGV  1 '' or, for a repeated call, how many ms ago the first was begun  2 id  3 mid  4 due ms  5 task id  6 the record after its third line  7 grace ms ('' = ask for no leader)
---       8 schema version  9 news kept
+-- KEYS  1 due  2 by-task  3 fired  4 news  5 news-seq  6 schema  7 cancelled  8 seen  9 leader  10 entry  11 templates
+--       12 template-dues
+-- ARGV  1 '' or, for a repeated call, how many ms ago the first was begun  2 id  3 mid  4 due ms  5 task id  6 the record to store, after its third line  7 grace ms ('' = ask for no leader)
+--       8 schema version  9 news kept  10 id of the template  11 the template
 -- reply {now ms, status}: 'put' | 'leaderless' (nobody leads, and nobody was seen within the grace) | 'taken' (the id is another task's)
 --       | 'fired', 'cancelled' (what the other call became, whose answer was lost)
 -- A repeated call brings the same id and mid and says so; whatever the first one did is done once. The first may also come after it, late.
 -- SET comes first: a full memory refuses it, and then nothing has been written.
-local due, by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local begun_ago, id, mid, due_ms, task, rest, grace, schema, news_kept =
-  tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local due, by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry, templates, template_dues = unpack(KEYS)
+local begun_ago, id, mid, due_ms, task, rest, grace, schema, news_kept, template_id, template = unpack(ARGV)
+begun_ago = tonumber(begun_ago)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
@@ -28,6 +28,8 @@ if grace ~= '' and redis.call('EXISTS', leader) == 0 then
 end
 
 redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
+redis.call('HSETNX', templates, template_id, template)
+redis.call('ZADD', template_dues, 'GT', due_ms, template_id)
 redis.call('ZADD', due, due_ms, id)
 local listed = redis.call('HGET', by_task, task)
 redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)

@@ -3,20 +3,25 @@
 -- ARGV  1 epoch  2 lease ms  3 history size  4 backlog member  5 slot expected next  6 slot next after these ('' = drained)
 --       7 slots left after these  8 ms of the next attempt  9 skip ('' | JSON)  10 its end ms  11 skips kept ms
 --       12 version of the entry that the slots are of ('' = no matter which)  13 number of slots, then the slots; then the number of
---       commands, and per command: operation ('claim' takes the delivery with it, after a blank), queue index, payload
+--       commands, and per command: operation ('claim' takes the delivery with it, after a blank, and 'count' the ms for which the task
+--       counts as open), queue index, payload; at last the number of the first message
 -- reply {now ms, 'fired' | 'moved' (the backlog, or the entry, is not as known) | 'removed' | 'early' (the clock was set back behind these
 --       slots: the backlog waits until they are past again) | 'refused <why>'}
--- Invariant: the backlog moves on right after its messages; two leaders, or one repeating itself, cannot move it twice.
+-- Invariant: the backlog moves on right after its messages; two leaders, or one repeating itself, cannot move it twice. Numbers grow in every
+-- queue: a call that arrives late, after one that was sent later, answers 'moved'.
 local leader, backlogs, backlog, entry, history, skips = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local epoch, lease, history_size, member, expected, following, left, again, skip, skip_to, skips_kept =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
 redis.call('PEXPIRE', leader, lease)
+local late = ARGV[#ARGV] < (redis.call('HGET', leader, 'seq') or '')
+if not late then redis.call('HSET', leader, 'seq', ARGV[#ARGV]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
 
 local state = redis.call('HMGET', backlog, 'next', 'generation')
+if late then return {now_text, 'moved'} end
 if state[1] ~= expected then return {now_text, 'moved'} end
 local known = redis.call('HMGET', entry, 'ver', 'removed')
 if not known[1] or known[2] then
@@ -49,8 +54,12 @@ for pass = 1, 2 do
   for _, command in ipairs(commands) do
     if (command.operation == 'publish') == (pass == 1) then
       local delivery = string.match(command.operation, '^claim (.+)')
+      local counts = string.match(command.operation, '^count (.+)')
       local reply
-      if delivery then
+      if counts then
+        redis.pcall('HSET', command.queue, command.payload, 'queued ' .. string.format('%.0f', now + tonumber(counts)))
+        if redis.call('PTTL', command.queue) < tonumber(counts) then redis.call('PEXPIRE', command.queue, counts) end
+      elseif delivery then
         local id = string.match(member, '^%d+')
         reply = redis.pcall('XADD', command.queue, '*', 'entry', id, 'delivery', delivery, 'message', command.payload)
       else

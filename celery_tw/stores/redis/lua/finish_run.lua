@@ -30,9 +30,12 @@ local function next_in_line(guard, only)
     local id, waiter = string.match(first, '^(%d+):(.*)$')
     if only and waiter ~= only then return nil end
     redis.call('ZREM', guard.wait, first)
-    if redis.call('ZSCORE', due, id) then
-      redis.call('ZADD', due, now_text, id)
-      changed[#changed + 1] = id .. ':' .. now_text
+    local due_ms = redis.call('ZSCORE', due, id)
+    if due_ms then
+      if tonumber(due_ms) > now then
+        redis.call('ZADD', due, now_text, id)
+        changed[#changed + 1] = id .. ':' .. now_text
+      end
       return waiter
     end
   end
@@ -61,7 +64,8 @@ function release.order(guard)
 end
 function release.idem(guard)
   if redis.call('HGET', guard.key, 'mid') ~= mid then return end
-  if verb == 'done' and result then
+  local ran = result and string.sub(result, 1, 8) ~= '\0retries' and (verb == 'done' or state == 'ran' and not final)
+  if ran then
     redis.call('HSET', guard.key, 'result', result)
     redis.call('PEXPIRE', guard.key, idempotency_kept)
     while next_in_line(guard) do end

@@ -1,24 +1,29 @@
 -- FIRE: hand slots of recurring entries to the broker, and in the same step record that they are decided.
 -- KEYS  1 leader  2 due  3 backlogs  4 names; then per entry: entry, history, [skips], [backlog]; then the queue keys
--- ARGV  1 epoch  2 lease ms  3 history size  4 number of entries  5 index in KEYS of the first queue key  6 skips kept ms; then per entry
+-- ARGV  1 epoch  2 lease ms  3 history size  4 number of entries  5 index in KEYS of the first queue key  6 skips kept ms
+--       7 number of the first message; then per entry
 --       id, due ms, version, slot ms, next due ms ('' = none), name to drop ('' = keep the entry),
 --       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
---       number of commands, and per command: operation ('claim' takes the delivery with it, after a blank), queue index, payload
+--       number of commands, and per command: operation ('claim' takes the delivery with it, after a blank, and 'count' the ms for which
+--       the task counts as open), queue index, payload
 -- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' (due, or the last slot decided, is to come) | 'refused <why>'
 -- Invariants: a slot at or before the mark is never fired again; whatever may still be refused is tried before anything of its entry is
 -- written, and an entry that is refused harms no other. What is left for the end (plain messages, next due times) goes to keys whose type
 -- was seen, and cannot fail. A backlog's slots are counted as runs when it is opened, so that `max_runs` holds whatever is fired first.
+-- Numbers grow in every queue: a call that arrives late, after one that was sent later, answers 'moved' for all.
 -- PEXPIRE comes first: it is not refused when memory is full, and what follows a first write is not either.
 local leader, due, backlogs, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, lease, history_size, entries, first_queue, skips_kept =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
+local late = ARGV[7] < (redis.call('HGET', leader, 'seq') or '')
 redis.call('PEXPIRE', leader, lease)
+if not late then redis.call('HSET', leader, 'seq', ARGV[7]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
 
-local key_at, arg_at = 4, 6
+local key_at, arg_at = 4, 7
 local function next_key() key_at = key_at + 1 return KEYS[key_at] end
 local function next_arg() arg_at = arg_at + 1 return ARGV[arg_at] end
 
@@ -48,6 +53,7 @@ local function refusal(queue)
 end
 
 local function verdict(e, score)
+  if late then return 'moved' end
   if score ~= e.due then return 'moved' end
   if tonumber(e.due) > now or tonumber(e.slot) > now then return 'early' end
   local state = redis.pcall('HMGET', e.key, 'ver', 'mark', 'count')
@@ -74,7 +80,15 @@ local function push_later(command)
   waiting[#waiting + 1] = command.payload
 end
 
+-- What an entry's fires have open is told to the next slot; it is no reason to refuse this one, whose messages have gone by then.
+local function count(open, task, kept)
+  redis.pcall('HSET', open, task, 'queued ' .. string.format('%.0f', now + tonumber(kept)))
+  if redis.call('PTTL', open) < tonumber(kept) then redis.call('PEXPIRE', open, kept) end
+end
+
 local function carry_out(e, command)
+  local counts = string.match(command.operation, '^count (.+)')
+  if counts then return count(command.queue, command.payload, counts) end
   local delivery = string.match(command.operation, '^claim (.+)')
   if not delivery then return redis.pcall(command.operation, command.queue, command.payload) end
   return redis.pcall('XADD', command.queue, '*', 'entry', e.id, 'delivery', delivery, 'message', command.payload)

@@ -1,34 +1,93 @@
 -- FIRE ONCE: hand one-time tasks to the broker and take them off the timetable, in one step.
--- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks  6 held  7 by-task; then the entries; then the queue keys that the caller knows,
---       or the outbox alone
+-- KEYS  1 leader  2 due  3 names  4 fired  5 skips of one-time tasks  6 held  7 by-task  8 templates; then the entries; then the queue keys
+--       that the caller knows, or the outbox alone
 -- ARGV  1 epoch  2 lease ms  3 number of entries  4 fingerprint of the broker  5 fired kept ms  6 skips kept ms  7 'queue' | 'outbox';
---       8 patterns of the tasks that may be sent, one a line ('' = all); then per entry: id, due ms
+--       8 patterns of the tasks that may be sent, one a line ('' = all)  9 number of the first message, which the others count on from;
+--       then per entry: id, due ms
 -- reply {now ms, status per entry}: 'fired' | 'late' (past its last moment: skipped, recorded) | 'moved' | 'gone' | 'early'
---       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed' | 'newer' (schema) | 'refused <why>'
--- A record is nine lines of text and then the message: version, mid, stored ms, last moment ms or '', name, fingerprint, queue key,
--- task id or '', extra JSON, message. Invariant: a task leaves the timetable only together with its message, or with the record of its skip.
-local leader, due, names, fired_key, skips, held, by_task = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+--       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed <why>' | 'newer' (schema) | 'refused <why>'
+-- A record is seven lines of text and then values, one a line, but for the last, which is what is left: version, mid, stored ms, last moment ms
+-- or '', name, task id or '', id of the template. A template is three lines and the message, with marks for what stands in lines of the record
+-- (templates.py): fingerprint, queue key, extra JSON.
+-- Invariants: a task leaves the timetable only together with its message, or with the record of its skip. Numbers grow in every queue: a call
+-- that arrives late, after one that was sent later, answers 'moved' for all.
+local leader, due, names, fired_key, skips, held, by_task, templates_key = unpack(KEYS, 1, 8)
 local epoch, lease, entries, fingerprint, fired_kept, skips_kept =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local outbox = ARGV[7] == 'outbox' and KEYS[8 + entries]
+local outbox = ARGV[7] == 'outbox' and KEYS[9 + entries]
 local wanted_kind = outbox and 'stream' or 'list'
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
+local late = ARGV[9] < (redis.call('HGET', leader, 'seq') or '')
 redis.call('PEXPIRE', leader, lease)
+if not late then redis.call('HSET', leader, 'seq', ARGV[9]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
 
 local ids, keys, pushes, kinds = {}, {}, {}, {}
 for i = 1, entries do
-  ids[i] = ARGV[7 + 2 * i]
-  keys[i] = KEYS[7 + i]
+  ids[i] = ARGV[8 + 2 * i]
+  keys[i] = KEYS[8 + i]
 end
-for i = 8 + entries, #KEYS do pushes[KEYS[i]] = {} end
+for i = 9 + entries, #KEYS do pushes[KEYS[i]] = {} end
 local scores = redis.call('ZMSCORE', due, unpack(ids))
 local records = redis.call('MGET', unpack(keys))
 
--- The captures are schema, mid, stored ms, last moment, name, fingerprint, queue key, task id, extra, and where the message begins.
-local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n()'
+-- The captures are schema, mid, stored ms, last moment, name, task id, id of the template, and where the values begin.
+local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n()'
+local MID, NAME, TASK_ID, VALUES, NUMBER = 2, 5, 6, 8, string.byte('#') - 64
+
+-- A number has more digits than a number of Lua keeps exactly: it is counted in its last nine.
+local first, last_nine = string.match(ARGV[9], '^(%d*)(%d%d%d%d%d%d%d%d%d)$')
+local function number_of(i)
+  local low = tonumber(last_nine) + i - 1
+  if low < 1000000000 then return first .. string.format('%09.0f', low) end
+  return string.format('%.0f%09.0f', tonumber(first) + 1, low - 1000000000)
+end
+
+-- The pieces of the template's message, with a gap for each mark: gaps[i] is its place among the pieces, and lines[i] the line that belongs there.
+local function read_template(text)
+  local made_for, queue, extra, at = string.match(text or '', '^([^\n]*)\n([^\n]*)\n([^\n]*)\n()')
+  if not made_for then return false end
+  local once = string.find(extra, '"delivery":"at_most_once"', 1, true)
+  local t = {made_for = made_for, queue = queue, once = once, pieces = {}, gaps = {}, lines = {}, last_line = VALUES - 1}
+  t.numbered = string.find(text, '"tw_seq": \0#', 1, true)
+  for letter in string.gmatch(text, '%z(.)') do t.last_line = math.max(t.last_line, string.byte(letter) - 64) end
+  while true do
+    local mark = string.find(text, '\0', at, true)
+    t.pieces[#t.pieces + 1] = string.sub(text, at, mark and mark - 1)
+    if not mark then return t end
+    t.pieces[#t.pieces + 1] = ''
+    t.gaps[#t.gaps + 1] = #t.pieces
+    t.lines[#t.gaps] = (string.byte(text, mark + 1) or 0) - 64
+    at = mark + 2
+  end
+end
+
+local templates = {}
+local function template_of(id)
+  if templates[id] == nil then templates[id] = read_template(redis.call('HGET', templates_key, id)) end
+  return templates[id]
+end
+
+-- The message of a record: the lines of its head that messages hold, and its values from *at* on, in their places. Nil if one is missing.
+local line, find, sub = {}, string.find, string.sub
+local function join(template, record, at)
+  local pieces, gaps, lines, last_line = template.pieces, template.gaps, template.lines, template.last_line
+  for i = VALUES, last_line - 1 do
+    local stop = find(record, '\n', at, true)
+    if not stop then return nil end
+    line[i] = sub(record, at, stop - 1)
+    at = stop + 1
+  end
+  line[last_line] = sub(record, at)
+  for i = 1, #gaps do
+    local value = line[lines[i]]
+    if not value then return nil end
+    pieces[gaps[i]] = value
+  end
+  return table.concat(pieces)
+end
 
 local function refusal(queue)
   if kinds[queue] == nil then kinds[queue] = redis.call('TYPE', queue).ok end
@@ -69,25 +128,30 @@ end
 local function decide(i)
   local score, record = scores[i], records[i]
   if not score then return 'gone' end
-  if score ~= ARGV[8 + 2 * i] then return 'moved' end
+  if late or score ~= ARGV[9 + 2 * i] then return 'moved' end
   if tonumber(score) > now then return 'early' end
-  if not record then return 'malformed' end
-  local schema, mid, stored, last, name, made_for, queue, task, extra, message_at = string.match(record, HEAD)
-  if not schema then return 'malformed' end
-  if schema ~= '1' then return 'newer' end
+  if not record then return 'malformed the record is missing' end
+  local schema, mid, stored, last, name, task, template_id, values_at = string.match(record, HEAD)
+  schema = schema or string.match(record, '^(%d+)\n')
+  if schema and schema ~= '1' then return 'newer' end
+  if not values_at then return 'malformed the record cannot be read' end
   if last ~= '' and tonumber(last) < now then return skip(i, name, task) end
-  if made_for ~= fingerprint then return 'foreign' end
+  local template = template_of(template_id)
+  if not template then return 'malformed its template ' .. template_id .. ' is missing' end
+  local queue = template.queue
+  if template.made_for ~= fingerprint then return 'foreign' end
   local waiting = pushes[outbox or queue]
   if not waiting then return 'undeclared ' .. queue end
   local why = refusal(outbox or queue)
   if why then return why end
-  local message = string.sub(record, message_at)
+  line[MID], line[NAME], line[TASK_ID], line[NUMBER] = mid, name, task, template.numbered and number_of(i)
+  local message = join(template, record, values_at)
+  if not message then return 'malformed the record does not fit its template ' .. template_id end
   local objection = ARGV[8] ~= '' and objection_to(message)
   if objection then return 'refused ' .. objection end
   take(i, name, task)
   if outbox then
-    local once = string.find(extra, '"delivery":"at_most_once"', 1, true)
-    message = {'entry', ids[i], 'delivery', once and 'at_most_once' or 'at_least_once', 'message', message}
+    message = {'entry', ids[i], 'delivery', template.once and 'at_most_once' or 'at_least_once', 'message', message}
   end
   waiting[#waiting + 1] = message
   if tonumber(stored) > now - fired_kept then

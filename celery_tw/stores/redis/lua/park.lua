@@ -1,10 +1,14 @@
 -- PARK: let a task wait in the timetable under its own mid, until what it needs is free or it is time to look again.
--- KEYS  1 due  2 by-task  3 news  4 news-seq  5 schema  6 entry  7 what it waits for  8 who waits for that  9 its head
--- ARGV  1 id  2 mid  3 task id  4 the record after its third line  5 delay ms  6 kind of guard, '' for none  7 its argument  8 schema version  9 news kept  10 wait kept ms
+-- KEYS  1 due  2 by-task  3 news  4 news-seq  5 schema  6 entry  7 what it waits for  8 who waits for that  9 its head  10 templates
+--       11 template-dues  12 run  13 running
+-- ARGV  1 id  2 mid  3 task id  4 the record to store, after its third line  5 delay ms  6 kind of guard, '' for none  7 its argument  8 schema version  9 news kept  10 wait kept ms
+--       11 id of the template  12 the template  13 run kept ms
 -- reply {now, 'put' | 'taken' (the id is another task's)}
 -- What has become free since the task was refused is seen here: then it is due at once.
+-- The timetable has the message of a long run now, and no process has the run: so none can fall silent, and its record may expire.
 local due, by_task, news, news_seq, schema_key, entry, key, wait = unpack(KEYS, 1, 8)
-local id, mid, task, rest, delay_ms, kind, argument, schema, news_kept, wait_kept = unpack(ARGV)
+local templates, template_dues, run, running = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
+local id, mid, task, rest, delay_ms, kind, argument, schema, news_kept, wait_kept, template_id, template, run_kept = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
@@ -39,9 +43,15 @@ if kind ~= '' then
 end
 local due_text = string.format('%.0f', due_ms)
 redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
+redis.call('HSETNX', templates, template_id, template)
+redis.call('ZADD', template_dues, 'GT', due_text, template_id)
 redis.call('ZADD', due, due_text, id)
 local listed = redis.call('HGET', by_task, task)
 redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
+if (redis.call('HGET', run, 'owner') or '') == '' then
+  redis.call('HDEL', running, mid)
+  redis.call('PEXPIRE', run, run_kept)
+end
 if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
 local number = redis.call('INCR', news_seq)
 redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', id .. ':' .. due_text)

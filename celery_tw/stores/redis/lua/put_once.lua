@@ -1,16 +1,21 @@
 -- PUT ONCE: store one-time tasks.
--- KEYS  1 due  2 names  3 fired  4 news  5 news-seq  6 schema  7 bad  8 held; then the entries
--- ARGV  1 number of entries  2 schema version  3 news kept; then per entry: id, name ('' = none), mid, due ms, record
+-- KEYS  1 due  2 names  3 fired  4 news  5 news-seq  6 schema  7 bad  8 held  9 templates  10 template-dues; then the entries
+-- ARGV  1 number of entries  2 schema version  3 news kept  4 number of templates; then per template: id, text, last due ms of its tasks;
+--       then per entry: id, name ('' = none), mid, due ms, record as stored
 -- reply {now ms, status per entry}: 'put' | 'raced' (the name belongs to another entry) | 'fired' (this very task has been fired)
 -- A task that is held stays held, with its new due time.
 -- Writing the same record again changes nothing, so a call whose reply was lost may be repeated for as long as `fired` is kept.
-local due, names, fired, news, news_seq, schema_key, bad, held =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local entries, schema, news_kept = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local due, names, fired, news, news_seq, schema_key, bad, held, templates, template_dues = unpack(KEYS, 1, 10)
+local entries, schema, news_kept, kinds = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local time = redis.call('TIME')
 local statuses, changed = {string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))}, {}
+for i = 1, kinds do
+  local at = 4 + 3 * (i - 1)
+  redis.call('HSETNX', templates, ARGV[at + 1], ARGV[at + 2])
+  redis.call('ZADD', template_dues, 'GT', ARGV[at + 3], ARGV[at + 1])
+end
 for i = 1, entries do
-  local at = 3 + 5 * (i - 1)
+  local at = 4 + 3 * kinds + 5 * (i - 1)
   local id, name, mid, due_ms, record = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local holder = name ~= '' and redis.call('HGET', names, name)
   if holder and holder ~= id then
@@ -18,7 +23,7 @@ for i = 1, entries do
   elseif redis.call('ZSCORE', fired, mid) then
     statuses[i + 1] = 'fired'
   else
-    redis.call('SET', KEYS[8 + i], record)
+    redis.call('SET', KEYS[10 + i], record)
     if holder then redis.call('HDEL', bad, id) end
     if name ~= '' and not holder then redis.call('HSET', names, name, id) end
     if redis.call('HEXISTS', held, id) == 1 then

@@ -1,0 +1,258 @@
+"""The reaper on a clock that tests move: who is silent, what becomes of a silent run, and what is no silence at all."""
+
+from collections.abc import Callable
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from celery_tw.clock import RedisTime
+from celery_tw.errors import StoreUnavailable
+from celery_tw.integration.runs.received import record_rest
+from celery_tw.leadership.elector import Elector
+from celery_tw.runtime.lock import lock
+from celery_tw.scheduler.reaper import BLIND_MS, LOOK_MS, Reaper
+from celery_tw.stores.redis.codec import unpack_one_time
+from celery_tw.stores.redis.deferring import EntryIds
+from celery_tw.stores.redis.election import Election
+from celery_tw.stores.redis.envelope import Envelope, write_envelope
+from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.runs import Claim, Record, Right, Runs
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.testing.manual_clock import ManualClock
+
+KEYS = Keys("shop")
+TIMEOUT_MS = 5000
+MOST = 2
+LOCK = lock("k")
+
+
+def message(mid: str) -> bytes:
+    return write_envelope(
+        Envelope(
+            body=b"[[],{},{}]",
+            content_type="application/json",
+            content_encoding="utf-8",
+            headers={"id": f"task-{mid}", "task": "shop.rebuild", "tw_mid": mid},
+            properties={},
+            exchange="",
+            routing_key="celery",
+        )
+    )
+
+
+class Ward:
+    """Runs in a real Redis, a leader that looks after them, and a clock that stands still until it is told to move."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        self.clock = ManualClock()
+        redis_time = RedisTime(self.clock)
+        self.runs = Runs(client, KEYS, redis_time=redis_time, lease_ms=60_000, done_kept_ms=3_600_000, grace_ms=60_000)
+        self.elector = Elector(
+            Election(client, KEYS), clock=self.clock, redis_time=redis_time, owner="me", lease_ms=10_000_000, max_skew_ms=10_000_000
+        )
+        self.mourned: list[Record] = []
+        self.reaper = Reaper(
+            runs=self.runs,
+            ids=EntryIds(Timetable(client, KEYS)),
+            elector=self.elector,
+            clock=self.clock,
+            timeout_ms=TIMEOUT_MS,
+            most=MOST,
+            rest_of=record_rest,
+            mourn=self.mourned.append,
+        )
+        self.elector.step()
+
+    def begin(self, mid: str = "m", *, owner: str = "host:1:a", long: bool = True) -> str:
+        """Begin a run; return its token."""
+        answer = self.runs.acquire(
+            Claim(mid=mid, owner=owner, task="shop.rebuild", task_id=f"task-{mid}", guards=[LOCK], long=long),
+        )
+        assert answer.verdict == "run"
+        if long:
+            assert self.runs.accept(mid, message(mid)) == "stored"
+        return answer.token
+
+    def beat(self, token: str, mid: str = "m") -> None:
+        assert self.runs.beat([(mid, token, f"task-{mid}", [LOCK])], extend=False, processes=("a", "b")) == ["ok"]
+
+    def look_for(self, ms: int, each: Callable[[], object] = lambda: None) -> None:
+        """Let *ms* pass with a look each half second, the first one now; *each* is called before each."""
+        self.reaper.step()
+        for _ in range(ms // LOOK_MS):
+            self.clock.advance(LOOK_MS)
+            each()
+            self.reaper.step()
+
+    def waiting(self) -> list[str]:
+        """Return the mids of what is due in the timetable."""
+        timetable = Timetable(self.client, KEYS)
+        records = [timetable.read_one_time(int(member))[0] for member in self.client.zrange(KEYS.due, 0, -1)]
+        return [unpack_one_time(record or b"").mid for record in records]
+
+    def state(self, mid: str = "m") -> str | None:
+        found = self.runs.read([mid])
+        return found[0].state if found else None
+
+    def lose(self, mid: str = "m") -> None:
+        """Let the run be silent for too long, and take from the timetable what was put there."""
+        self.look_for(TIMEOUT_MS)
+        for member in self.client.zrange(KEYS.due, 0, -1):
+            self.client.delete(KEYS.entry(int(member)))
+        self.client.delete(KEYS.due)
+
+
+@pytest.fixture
+def ward(redis_client: redis.Redis) -> Ward:
+    return Ward(redis_client)
+
+
+def test_a_silent_long_run_goes_on_from_its_stored_message_once(ward: Ward) -> None:
+    ward.begin()
+    ward.look_for(2 * TIMEOUT_MS)
+    assert ward.waiting() == ["m"]
+    assert ward.state() == "lost"
+
+
+def test_a_run_that_beats_is_left_alone(ward: Ward) -> None:
+    token = ward.begin()
+    ward.look_for(3 * TIMEOUT_MS, each=lambda: ward.beat(token))
+    assert (ward.waiting(), ward.state()) == ([], "running")
+
+
+def test_a_run_is_not_silent_before_its_time(ward: Ward) -> None:
+    ward.begin()
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    assert ward.waiting() == []
+    ward.look_for(LOOK_MS)
+    assert ward.waiting() == ["m"]
+
+
+def test_a_silent_run_whose_message_the_broker_has_is_only_set_free(ward: Ward) -> None:
+    ward.begin(long=False)
+    ward.look_for(TIMEOUT_MS)
+    assert (ward.waiting(), ward.state()) == ([], "free")
+    assert not ward.client.exists(KEYS.guard("lock", "k"))
+    ward.begin(owner="host:2:b", long=False)
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_a_new_process_is_not_taken_for_the_silent_one_before_it(ward: Ward, long: bool) -> None:
+    ward.begin(long=long)
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    ward.client.delete(KEYS.lease("m"))
+    token = ward.begin(owner="host:2:b", long=long)
+
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+
+    assert ward.runs.holds("m", token)
+    assert ward.waiting() == []
+
+
+def test_a_late_beat_of_a_reaped_run_is_told_that_it_is_lost(ward: Ward) -> None:
+    token = ward.begin()
+    ward.look_for(TIMEOUT_MS)
+    assert ward.runs.beat([("m", token, "task-m", [])], extend=True, processes=("a", "b")) == ["lost"]
+    arguments = {"task_id": "task-m", "state": b"{}", "kept_ms": 1000, "processes": ("a", "b")}
+    assert ward.runs.save_checkpoint("m", token, **arguments) == "lost"
+    assert not ward.runs.ran("m", token, b"1")
+
+
+def test_a_run_that_moves_between_the_look_and_the_verdict_is_left_alone(ward: Ward) -> None:
+    token = ward.begin()
+    (seen,) = ward.runs.read(["m"])
+    ward.beat(token)
+    term = ward.elector.term
+    assert term is not None
+    right = Right.of_leader(term.epoch, seen)
+    verdict, _ = ward.runs.reassign(right, "lost", ward.reaper.ids, mid="m", task_id="task-m", rest=record_rest(message("m")), most=MOST)
+    assert verdict == "refused"
+    assert ward.runs.holds("m", token)
+
+
+def test_while_redis_is_away_nobody_is_silent(ward: Ward) -> None:
+    ward.begin()
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    there, ward.runs.client = ward.runs.client, redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
+    for _ in range(10):
+        ward.clock.advance(BLIND_MS)
+        with pytest.raises(StoreUnavailable):
+            ward.reaper.step()
+    ward.runs.client = there
+
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    assert ward.waiting() == [], "silence begins anew with the first look that has an answer"
+    ward.look_for(LOOK_MS)
+    assert ward.waiting() == ["m"]
+
+
+def test_a_leader_that_was_paused_begins_anew(ward: Ward) -> None:
+    token = ward.begin()
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    ward.clock.advance(100 * TIMEOUT_MS)
+    ward.reaper.step()
+    assert ward.runs.holds("m", token)
+
+
+@pytest.mark.parametrize("step_ms", [-7 * 24 * 3_600_000, 7 * 24 * 3_600_000])
+def test_a_wall_clock_that_is_set_reassigns_nothing(ward: Ward, step_ms: int) -> None:
+    token = ward.begin()
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    ward.clock.step_wall(step_ms)
+    ward.reaper.step()
+    assert ward.runs.holds("m", token)
+
+
+def test_a_new_term_begins_anew(ward: Ward) -> None:
+    token = ward.begin()
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    ward.elector.ask_to_stand_down("for the test")
+    ward.elector.step()
+    ward.reaper.step()
+    ward.client.delete(KEYS.leader)
+    successor = Ward(ward.client)
+    successor.look_for(TIMEOUT_MS - LOOK_MS)
+    assert ward.runs.holds("m", token)
+
+
+def test_a_leader_of_the_past_reassigns_nothing(ward: Ward) -> None:
+    token = ward.begin()
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    ward.client.hincrby(KEYS.leader, "epoch", 1)
+    ward.clock.advance(LOOK_MS)
+    ward.reaper.step()
+    assert ward.runs.holds("m", token)
+    assert ward.waiting() == []
+
+
+def test_a_run_lost_too_often_fails_once_and_is_made_known(ward: Ward) -> None:
+    for number in range(MOST):
+        ward.begin(owner=f"host:{number}:a")
+        ward.lose()
+        assert ward.mourned == []
+    ward.begin(owner="host:9:a")
+    ward.look_for(3 * TIMEOUT_MS)
+
+    assert [(record.mid, record.losses) for record in ward.mourned] == [("m", MOST)]
+    assert ward.waiting() == []
+    assert not ward.client.exists(KEYS.run("m"), KEYS.guard("lock", "k")), "its lock is free"
+    claim = Claim(mid="m", owner="late:1:a", task="shop.rebuild", task_id="task-m", long=True)
+    assert ward.runs.acquire(claim).verdict == "done", "a late copy does not revive it"
+
+
+def test_a_checkpoint_that_advanced_lets_the_losses_before_it_count_no_more(ward: Ward) -> None:
+    for number in range(3 * MOST):
+        token = ward.begin(owner=f"host:{number}:a")
+        state = str(number).encode()
+        assert ward.runs.save_checkpoint("m", token, task_id="task-m", state=state, kept_ms=60_000, processes=("a", "b")) == "ok"
+        ward.lose()
+    assert ward.mourned == []
+
+
+def test_a_run_that_left_no_record_is_struck_out(ward: Ward) -> None:
+    ward.client.hset(KEYS.running, "gone", "0")
+    ward.look_for(TIMEOUT_MS)
+    assert not ward.client.hexists(KEYS.running, "gone")
