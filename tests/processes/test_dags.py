@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from tests.processes.ledger import Ledger
 
 from celery_tw import DAG, TimeWheel
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.integration.dags.dag_run import DagRun
 from celery_tw.integration.dags.parts import parts_of
+from celery_tw.testing.ledger import Ledger
 from celery_tw.testing.rabbit_server import RabbitServer
 from tests.closing import close
 from tests.databases import KINDS, database_of
