@@ -6,6 +6,7 @@ All are acknowledged late and store their results, so that only what guards them
 import os
 from typing import Any
 
+import celery_singleton.backends
 from celery import Celery
 from celery_once import QueueOnce
 from celery_singleton import Singleton
@@ -24,6 +25,7 @@ BASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def make_app(url: str) -> Celery:
     """Return the app on the Redis at *url* (a unix socket, as kombu writes it)."""
+    celery_singleton.backends._backend = None  # it would keep the first server of this process for ever
     app = Celery("benchmarks", broker=url, backend=url, set_as_current=False)
     app.conf.update(
         ONCE={"backend": "celery_once.backends.Redis", "settings": {"url": url.partition("?")[0], "default_timeout": 3600}},

@@ -24,7 +24,7 @@ class Numbers:
 
     def take(self, epoch: int, count: int) -> int:
         """Return the first of *count* numbers that were never given before in the term of *epoch*."""
-        if epoch != self._epoch:
+        if epoch > self._epoch:
             self._epoch, self._given = epoch, 0
         first = epoch * NUMBERS_A_MS + self._given
         self._given += count

@@ -5,6 +5,7 @@ writes ``docs/reliability-report.md`` from all lines there are. Exit code 1 when
 """
 
 import argparse
+import os
 import random
 import sys
 import time
@@ -75,7 +76,8 @@ def play(scenario: Scenario, *, seed: int, times: int, judged: str) -> Outcome:
     except Exception as failure:
         traceback.print_exc()
         played, error = None, f"{type(failure).__name__}: {failure}"
-    return Outcome(**facts, seconds=round(time.monotonic() - started_s, 1), played=played, error=error)
+    seconds, load = round(time.monotonic() - started_s, 1), round(os.getloadavg()[0], 1)
+    return Outcome(**facts, seconds=seconds, load=load, played=played, error=error)
 
 
 def _tell(outcome: Outcome) -> None:

@@ -46,7 +46,10 @@ class Played:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One play of a scenario: when, of which code, with which seed; *error* says why it could not be played to its end."""
+    """One play of a scenario: when, of which code, with which seed; *error* says why it could not be played to its end.
+
+    *load* is how many processes of the machine wanted a processor meanwhile.
+    """
 
     scenario: str
     seed: int
@@ -56,6 +59,7 @@ class Outcome:
     played: Played | None = None
     error: str = ""
     skipped: str = ""
+    load: float = 0.0
 
     @property
     def right(self) -> bool:

@@ -57,8 +57,8 @@ class QueueReader:
 
     def _look(self, client: redis.Redis) -> None:
         known = len(self._seen)
-        last, new = client.pipeline().lindex(self.queue, -known).lrange(self.queue, 0, -(known + 1)).execute()
-        at_ms = self.now_ms()
+        last, new = client.pipeline(transaction=False).lindex(self.queue, -known).lrange(self.queue, 0, -(known + 1)).execute()
+        at_ms = self.now_ms()  # no transaction: a server whose memory is full refuses one
         if known and (last is None or hash(last) != self._seen[-1]):
             new = self._go_back(client.lrange(self.queue, 0, -1))
         if new:

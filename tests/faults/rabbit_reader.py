@@ -3,11 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from kombu import Connection
 
 from celery_tw.testing.ledger import Ledger
 from tests.faults.queue_reader import EVERY_S, note_last, received
+
+DRAIN_S = 0.2
 
 
 class RabbitReader:
@@ -32,9 +35,9 @@ class RabbitReader:
 
     def hold(self) -> None:
         """Take nothing from now on; return when nothing is under way."""
-        self.held.set()
         self.idle.clear()
-        assert self.idle.wait(10), "the reader is stuck"
+        self.held.set()
+        assert self.idle.wait(30), "the reader is stuck"
 
     def go_on(self) -> None:
         self.held.clear()
@@ -49,18 +52,34 @@ class RabbitReader:
             connection = Connection(self.url, connect_timeout=1)
             try:
                 with connection:
-                    while not self._stopped:
-                        self._take(connection.default_channel)
-                        time.sleep(EVERY_S)
+                    self._follow(connection)
             except (OSError, *connection.channel_errors, *connection.connection_errors):  # also while there is no such queue yet
                 time.sleep(EVERY_S)
-                self.idle.set()
 
-    def _take(self, channel: object) -> None:
-        if self.held.is_set():
-            self.idle.set()
-            return
-        while (message := channel.basic_get(self.queue, no_ack=True)) is not None:  # type: ignore[attr-defined]
-            line = received(message.headers, self.now_ms())
-            self.ledger.append(line)
-            note_last(self.last_ms, [line])
+    def _follow(self, connection: Any) -> None:
+        while not self._stopped:
+            if self.held.is_set():
+                self.idle.set()
+                time.sleep(EVERY_S)
+                continue
+            channel = connection.channel()
+            tag = channel.basic_consume(self.queue, no_ack=True, callback=self._note)
+            while not (self._stopped or self.held.is_set()):
+                _drain(connection)
+            channel.basic_cancel(tag)
+            while _drain(connection):
+                continue
+
+    def _note(self, message: Any) -> None:
+        line = received(message.headers, self.now_ms())
+        self.ledger.append(line)
+        note_last(self.last_ms, [line])
+
+
+def _drain(connection: Any) -> bool:
+    """Let what has come be noted; return whether anything had."""
+    try:
+        connection.drain_events(timeout=DRAIN_S)
+    except TimeoutError:
+        return False
+    return True

@@ -1,8 +1,9 @@
 """Report: ``docs/reliability-report.md`` from the journal, with nothing in it that is not in the journal."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from statistics import quantiles
+from statistics import median, quantiles
 
 from tests.faults.matrix import COVERED, MATRIX, Scenario
 from tests.faults.outcome import ROOT, Outcome, Played
@@ -40,7 +41,7 @@ killed; RedBeat is two, with a lock of 5 s in place of its default of 25 minutes
 def report(outcomes: Sequence[Outcome]) -> str:
     """Return the text of the report."""
     by_name: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
+    for outcome in _standing(outcomes):
         if not outcome.skipped:
             by_name[outcome.scenario].append(outcome)
     ours = [scenario for scenario in MATRIX if not scenario.name.startswith(PEER)]
@@ -62,6 +63,14 @@ def report(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(part.strip("\n") + "\n" for part in parts if part)
 
 
+def _standing(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Leave out what could not be played to its end and was played again with the same seed; a verdict always stands."""
+    last = {(outcome.scenario, outcome.seed): number for number, outcome in enumerate(outcomes) if not outcome.error}
+    return [
+        outcome for number, outcome in enumerate(outcomes) if not outcome.error or last.get((outcome.scenario, outcome.seed), -1) < number
+    ]
+
+
 def _summary(by_name: dict[str, list[Outcome]], ours: Iterable[Scenario]) -> str:
     outcomes = [outcome for scenario in ours for outcome in by_name[scenario.name]]
     plays = [outcome.played for outcome in outcomes if outcome.played]
@@ -72,7 +81,18 @@ def _summary(by_name: dict[str, list[Outcome]], ours: Iterable[Scenario]) -> str
     hours = sum(outcome.seconds for outcome in outcomes) / 3600
     return (
         f"\n**{faults:,} faults in {kinds} scenarios, {hours:.1f} hours; {slots:,} slots: {missed} missed, {doubled} doubled.** "
-        f"Take-over {_shares(play_ms(plays))}. Commits: {commits}.\n"
+        f"Take-over {_shares(play_ms(plays))}. Commits: {commits}.{_load(outcomes)}\n"
+    )
+
+
+def _load(outcomes: Sequence[Outcome]) -> str:
+    """Return how busy the machine was, which is what late slots and long take-overs have to be read with."""
+    loads = [outcome.load for outcome in outcomes if outcome.load]
+    if not loads:
+        return ""
+    cores = os.cpu_count()
+    return (
+        f" The machine has {cores} cores and was shared: its load was {min(loads):.0f} to {max(loads):.0f}, {median(loads):.0f} as a rule."
     )
 
 

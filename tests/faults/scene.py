@@ -82,6 +82,7 @@ class Scene:
     grids: list[Grid] = field(default_factory=spread)
     clock: WallClock | None = None
     rabbit: RabbitServer | None = None
+    queue: str = "celery"
     strikes: list[Strike] = field(default_factory=list)
     beats: list[ProcessContainer] = field(default_factory=list)
     options: Mapping[str, Any] = field(default_factory=lambda: {"tolerance": TOLERANCE_S})
@@ -106,7 +107,7 @@ class Scene:
 
     def _reader(self) -> QueueReader | RabbitReader:
         if self.rabbit is None:
-            return QueueReader(self.ledger, self.connect, now_ms=self.now_ms)
+            return QueueReader(self.ledger, self.connect, now_ms=self.now_ms, queue=self.queue)
         return RabbitReader(self.ledger, self.rabbit.url, self.conf["task_default_queue"], now_ms=self.now_ms)
 
     def connect(self, **options: Any) -> redis.Redis:
@@ -153,7 +154,7 @@ class Scene:
             grid.entry: {
                 "task": "shop.record",
                 "schedule": {"every": grid.period_ms / 1000, "anchor_ms": grid.anchor_ms},
-                "options": {"tw": dict(self.options)},
+                "options": {"tw": dict(self.options), **({"queue": self.queue} if self.queue != "celery" else {})},
             }
             for grid in self.grids
         }
@@ -187,9 +188,11 @@ class Scene:
             beat.wait()
 
     def revive(self, beat: ProcessContainer) -> None:
-        """Start a scheduler that has ended."""
+        """Start a scheduler that has ended, and wait until it says once more that it has started."""
+        (self.folder / f"{beat.name}.pid").unlink(missing_ok=True)
+        before = beat.logs().count(beat.ready_prompt)
         beat.start()
-        beat.ready()
+        wait_until(lambda: beat.logs().count(beat.ready_prompt) > before, PATIENCE_S, message=f"{beat.name} to start again")
 
     def pause(self, seconds: float) -> None:
         """Let so much time pass while a fault lasts, or between two: the length is the fault's, and nothing is waited for."""
@@ -319,12 +322,13 @@ def scene(
     appendonly: bool = True,
     shifted: bool = False,
     rabbit: bool = False,
+    queue: str = "celery",
     **options: Any,
 ) -> Iterator[Scene]:
     """Set a scene with a server of its own, and clear it away.
 
     *config* and *appendonly* are the server's; *shifted* gives it a clock that can be set. With *rabbit* the queues are a
-    RabbitMQ's. *options* are those of all entries.
+    RabbitMQ's. *queue* is the one that is watched, and *options* are those of all entries.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tw-faults-", ignore_cleanup_errors=True)))
@@ -332,7 +336,7 @@ def scene(
         with environment(clock.environment if clock else {}):
             server = stack.enter_context(EmbeddedServer.start(data_dir=folder / "data", appendonly=appendonly, config=config))
         broker = rabbit_server() if rabbit else None
-        made = Scene(folder, dice, server, grids or spread(), clock, broker, options={"tolerance": TOLERANCE_S, **options})
+        made = Scene(folder, dice, server, grids or spread(), clock, broker, queue, options={"tolerance": TOLERANCE_S, **options})
         stack.callback(made.end)
         try:
             yield made

@@ -14,7 +14,7 @@ from tests.requirements import require
 
 ROOT = Path(__file__).parents[2]
 OURS = [scenario for scenario in MATRIX if not scenario.name.startswith("peer-")]
-MOST = 5
+FEW = 2
 
 
 def _param(scenario: Scenario) -> object:
@@ -31,7 +31,7 @@ def test_a_fault_costs_no_slot(scenario: Scenario, redis_server: EmbeddedServer)
     elif scenario.why_not() is not None:
         pytest.skip(f"needs a compiler: {scenario.why_not()}")
 
-    played = scenario.play(Random(1), min(scenario.times, MOST))
+    played = scenario.play(Random(1), min(scenario.times, FEW))
 
     assert played.violations == ()
     assert played.faults > 0
@@ -75,6 +75,15 @@ def test_the_report_adds_up_what_was_seen_and_says_what_went_wrong() -> None:
     assert "400 slots: 2 missed, 0 doubled" in text
     assert "| 2 | 1–2 | 6 | 400 | 2 | 0 | 8 | 2 | 3.4 s | p50 3.2 s, p99 3.4 s, max 3.4 s (n = 6) | wrong in 1 |" in text
     assert "- `random-kills`, seed 2, commit `c0ffee`: missed: tick at 5" in text
+
+
+def test_what_was_played_again_to_its_end_counts_once_and_a_verdict_always() -> None:
+    broken = outcome("readonly", played=None, error="AssertionError: waited in vain")
+    wrong = outcome("readonly", played=Played(faults=1, expected=9, missed=1, violations=("missed: tick at 5",)))
+
+    assert "What went wrong" not in report([broken, outcome("readonly")])
+    assert "What went wrong" in report([outcome("readonly"), broken])
+    assert "missed: tick at 5" in report([wrong, outcome("readonly")])
 
 
 def test_what_could_not_be_played_to_its_end_is_no_success() -> None:

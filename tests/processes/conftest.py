@@ -103,6 +103,7 @@ def yard(request: pytest.FixtureRequest, make_yard: Callable[..., Yard], process
         yield make_yard().beat()
         return
     url, queue = request.getfixturevalue("rabbitmq_url"), f"yard-{uuid4()}"
-    yield make_yard(broker_url=url, task_default_queue=queue, tw_redis_url=processes.url, broker_transport_options={}).beat()
+    settings = {"task_default_queue": queue, "broker_transport_options": {}, "broker_heartbeat": 10}  # whom it misses loses its messages
+    yield make_yard(broker_url=url, tw_redis_url=processes.url, **settings).beat()
     with Connection(url) as connection:
         connection.default_channel.queue_delete(queue)

@@ -3,33 +3,49 @@
 import random
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from benchmarks.filling import hold_in_store
 from celery_tw import InvalidEntry, InvalidSchedule, cron, every
+from celery_tw.stores.redis.keys import Keys
 from celery_tw.testing.slots import Grid
 from tests.faults.outcome import Played
 from tests.faults.scene import scene
 from tests.waiting import wait_until
 
+KEYS = Keys("shop")
 HERD = 1_000_000
 DRAIN_S = 600
+LEAD_MS = 40_000
+HASTEN = """
+local ids = redis.call('ZRANGE', KEYS[1], 0, -1)
+for first = 1, #ids, 1000 do
+  local dues = {}
+  for i = first, math.min(first + 999, #ids) do
+    dues[#dues + 1] = ARGV[1]
+    dues[#dues + 1] = ids[i]
+  end
+  redis.call('ZADD', KEYS[1], unpack(dues))
+end
+"""
+"""How long storing takes depends on the machine: so all is stored for tomorrow, and then made due soon, before anybody schedules."""
+
 OUTAGE_S = 20.0
 MINUTE_LIST = ",".join(str(number % 60) for number in range(200_000))
 
 
 def one_instant(dice: random.Random, times: int, *, herd: int = HERD) -> Played:
-    """So many tasks are due at one instant while one entry ticks: the lease is kept, the herd drained, the tick hardly late."""
+    """A million tasks are due at one instant while one entry ticks on a queue of its own: how long the herd takes, and the tick is late."""
     tick = Grid("tick", 100)
-    with scene(dice, grids=[tick], config=("maxmemory 0",)) as s:
+    with scene(dice, grids=[tick], queue="ticks") as s:
         with s.connect() as client:
-            at = datetime.now(UTC) + timedelta(seconds=herd / 4000 + 10)
             s.app.task(name="benchmarks.work", shared=False)(_work)
-            hold_in_store(s.app, client, herd, first=at, spread_s=0.001)
-            at_ms = int(at.timestamp() * 1000)
-            assert s.now_ms() < at_ms, "storing took longer than was allowed for"
+            hold_in_store(s.app, client, herd, first=datetime.now(UTC) + timedelta(days=1), spread_s=0.001)
+            at_ms = s.now_ms() + LEAD_MS
+            client.eval(HASTEN, 1, KEYS.due, at_ms)
         s.start(2, watch_claims=False)
         (leader, epoch), from_ms = (s.leader(), s.timewheel.status().epoch), s.now_ms()
-        wait_until(lambda: s.now_ms() > at_ms, herd / 1000, message="the instant")
+        wait_until(lambda: s.now_ms() > at_ms, 2 * LEAD_MS / 1000, message="the instant")
         with s.strike(f"{herd:,} tasks due at one instant"):
             wait_until(lambda: s.timewheel.status().waiting <= 1, DRAIN_S, message="the herd to be drained")
             drained_s = (s.now_ms() - at_ms) / 1000
@@ -43,7 +59,7 @@ def one_instant(dice: random.Random, times: int, *, herd: int = HERD) -> Played:
     )
 
 
-def _work(number: int) -> None:
+def _work(number: int, **options: Any) -> None:
     """Stand for the task of the herd."""
 
 

@@ -55,9 +55,10 @@ def _play(dice: random.Random, times: int, scheduler: str, strike: Strike) -> Pl
             s.pause(dice.uniform(*BETWEEN_S))
             with s.strike(strike.__name__.strip("_")):
                 strike(s, beats, number, scheduler)
+            _supervise(s, beats)
         s.pause(TOLERANCE_MS / 1000 + 1)
         s.reader.stop()
-        return _judge(s)
+        return _judge(s, read_ms=s.now_ms())
 
 
 def _start(s: Scene, scheduler: str) -> ProcessContainer:
@@ -75,9 +76,8 @@ def _kill_and_restart(s: Scene, beats: list[ProcessContainer], number: int, sche
     leader.wait()
     if len(beats) > 1:
         _wait_for_a_message(s)
-    (s.folder / f"{leader.name}.pid").unlink(missing_ok=True)
-    leader.start()
-    leader.ready()
+    s.revive(leader)
+    _wait_for_a_message(s)
 
 
 def _pause(s: Scene, beats: list[ProcessContainer], number: int, scheduler: str) -> None:
@@ -88,17 +88,24 @@ def _pause(s: Scene, beats: list[ProcessContainer], number: int, scheduler: str)
     leader.send(signal.SIGCONT)
 
 
+def _supervise(s: Scene, beats: list[ProcessContainer]) -> None:
+    """Start again what has ended: a RedBeat that finds its lock gone does that by itself."""
+    s.pause(1)
+    for beat in beats:
+        if beat.status != "running":
+            s.revive(beat)
+
+
 def _wait_for_a_message(s: Scene) -> None:
     before = len(s.ledger.lines())
     wait_until(lambda: len(s.ledger.lines()) > before, PATIENCE_S, message="a message")
 
 
-def _judge(s: Scene) -> Played:
+def _judge(s: Scene, *, read_ms: int) -> Played:
     came: dict[str, list[int]] = defaultdict(list)
     lines: list[Line] = s.ledger.lines()
     for line in lines:
         came[line.entry or ""].append(line.at_ms)
-    read_ms = max(line.at_ms for line in lines)
     matches = {
         entry: match(rhythm(min(at), PERIOD_MS, until_ms=read_ms), at, tolerance_ms=TOLERANCE_MS, read_ms=read_ms)
         for entry, at in came.items()

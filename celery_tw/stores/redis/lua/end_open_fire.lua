@@ -15,7 +15,7 @@ for i = 1, #facts, 2 do
 end
 local id = left == 0 and redis.call('HGET', names, name)
 if id and redis.call('ZSCORE', backlogs, id .. ':waits') then
-  redis.call('ZADD', backlogs, string.format('%.0f', now), id .. ':waits')
+  redis.call('ZADD', backlogs, 0, id .. ':waits')
   local number = redis.call('INCR', news_seq)
   redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'backlog', 'what', id .. ':waits')
 end
