@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import accuracy, brokers, dispatch, eta, failover, startup, tasks, wheel
+from benchmarks import accuracy, brokers, dag, dispatch, eta, failover, startup, tasks, wheel
 
 BENCHMARKS = {
     "dispatch": dispatch,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "brokers": brokers,
     "eta": eta,
     "wheel": wheel,
+    "dag": dag,
     "tasks": tasks,
 }
 

@@ -11,7 +11,10 @@
 from celery_tw.core.misfire import Misfire
 from celery_tw.errors import (
     CeleryTWError,
+    DatabaseUnavailable,
+    DependencyCycle,
     InvalidCheckpoint,
+    InvalidDag,
     InvalidEntry,
     InvalidSchedule,
     LeaderMissing,
@@ -25,9 +28,12 @@ from celery_tw.errors import (
     StoreUnavailable,
     TaskCancelled,
     TaskYielded,
+    UnknownDagRun,
     UnknownEntry,
     UnknownMessage,
+    UnknownNode,
 )
+from celery_tw.integration.dags.dag import DAG
 from celery_tw.integration.runs.long_task import LongTask
 from celery_tw.integration.runs.slots import slot
 from celery_tw.integration.runs.task import Task
@@ -37,8 +43,12 @@ from celery_tw.integration.timewheel import TimeWheel
 __version__ = "0.1.0"
 
 __all__ = [
+    "DAG",
     "CeleryTWError",
+    "DatabaseUnavailable",
+    "DependencyCycle",
     "InvalidCheckpoint",
+    "InvalidDag",
     "InvalidEntry",
     "InvalidSchedule",
     "LeaderMissing",
@@ -56,8 +66,10 @@ __all__ = [
     "TaskCancelled",
     "TaskYielded",
     "TimeWheel",
+    "UnknownDagRun",
     "UnknownEntry",
     "UnknownMessage",
+    "UnknownNode",
     "cron",
     "every",
     "once",

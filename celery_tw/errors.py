@@ -10,6 +10,7 @@
     ├── StaticEntry          the entry belongs to the settings and is edited there
     ├── StaleEpoch           a write by a process that no longer leads
     ├── StoreUnavailable     Redis did not answer; nothing is known about the write
+    │   └── DatabaseUnavailable  the SQL database did not answer, likewise
     ├── StoreRefused         Redis answered, and refused: out of memory, read-only, no permission
     ├── BrokerUnavailable    the broker cannot be reached, or takes no messages for now
     ├── ServerUnavailable    no embedded server could be found or started
@@ -20,6 +21,10 @@
     ├── ResultNotKept        a result that could not be put on record, and whose process died before it had passed it on
     ├── InvalidCheckpoint    a checkpoint that cannot be written as JSON, or is too large
     ├── LeaderMissing        a long task was started while no scheduler leads
+    ├── InvalidDag           a DAG, or a verb on a run of one, that cannot be
+    │   └── DependencyCycle  nodes that wait for each other; `path` tells which
+    ├── UnknownDagRun        no run of that id
+    ├── UnknownNode          no node of that key in the run
     ├── MalformedRecord      a stored record that cannot be read
     └── NewerSchema          a stored record written by a newer celery-tw
 
@@ -36,8 +41,11 @@ from celery.exceptions import CeleryError, ImproperlyConfigured
 __all__ = [
     "BrokerUnavailable",
     "CeleryTWError",
+    "DatabaseUnavailable",
+    "DependencyCycle",
     "ImproperlyConfigured",
     "InvalidCheckpoint",
+    "InvalidDag",
     "InvalidEntry",
     "InvalidSchedule",
     "LeaderMissing",
@@ -55,8 +63,10 @@ __all__ = [
     "StoreUnavailable",
     "TaskCancelled",
     "TaskYielded",
+    "UnknownDagRun",
     "UnknownEntry",
     "UnknownMessage",
+    "UnknownNode",
 ]
 
 
@@ -102,6 +112,10 @@ class StaleEpoch(CeleryTWError):
 
 class StoreUnavailable(CeleryTWError):
     """Raised when Redis did not answer in time; the write may or may not have happened."""
+
+
+class DatabaseUnavailable(StoreUnavailable):
+    """Raised when the SQL database did not answer; the write may or may not have happened."""
 
 
 class StoreRefused(CeleryTWError):
@@ -158,6 +172,36 @@ class InvalidCheckpoint(CeleryTWError, ValueError):
 
 class LeaderMissing(CeleryTWError):
     """Raised when a long task is started while no scheduler leads, who alone could start it again elsewhere."""
+
+
+class InvalidDag(CeleryTWError, ValueError):
+    """Raised when a DAG cannot be run as it is written, or when a node or a run is not in a state for what is asked of it."""
+
+
+class DependencyCycle(InvalidDag):
+    """Raised when nodes wait for each other; *path* leads from one of them along the edges back to it."""
+
+    def __init__(self, path: list[str]) -> None:
+        shown = path if len(path) <= 20 else [*path[:10], "…", *path[-9:]]
+        super().__init__(f"the dependencies go in a circle: {' → '.join(shown)}")
+        self.path = path
+
+
+class UnknownDagRun(CeleryTWError, LookupError):
+    """Raised when no run of a DAG has the given id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"there is no DAG run {run_id!r}")
+        self.run_id = run_id
+
+
+class UnknownNode(CeleryTWError, LookupError):
+    """Raised when a run has no node of the given key."""
+
+    def __init__(self, run_id: str, key: str) -> None:
+        super().__init__(f"the DAG run {run_id} has no node {key!r}")
+        self.run_id = run_id
+        self.key = key
 
 
 class TaskCancelled(BaseException):

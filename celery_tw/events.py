@@ -28,3 +28,9 @@ heartbeat_missed = Signal(name="heartbeat_missed", providing_args={"mid", "task"
 run_given_up = Signal(name="run_given_up", providing_args={"mid", "task", "task_id", "losses"})
 #: Sent in the worker when a running task has stopped because it was asked to: ``task``, ``task_id``, ``reason``.
 task_cancelled = Signal(name="task_cancelled", providing_args={"task", "task_id", "reason"})
+#: Sent when a run of a DAG has been submitted: ``run_id``, ``dag``.
+dag_run_started = Signal(name="dag_run_started", providing_args={"run_id", "dag"})
+#: Sent when a node has ended: ``run_id``, ``dag``, ``node``, ``state``, ``attempt``. One that is skipped or blocked ends in silence.
+dag_node_ended = Signal(name="dag_node_ended", providing_args={"run_id", "dag", "node", "state", "attempt"})
+#: Sent when a run has ended: ``run_id``, ``dag``, ``state``.
+dag_run_ended = Signal(name="dag_run_ended", providing_args={"run_id", "dag", "state"})

@@ -41,6 +41,8 @@ setting                      default               meaning
                              visibility timeout,   not run again
                              at least 1 h
 ``tw_long_queue``            none                  the queue of long tasks that neither their call nor a route names
+``tw_database_url``          none                  the SQL database of DAGs, such as postgresql+psycopg://user@host/name
+``tw_dag_expires``           30 days               how long a DAG run is remembered after its end
 ===========================  ====================  =====================================================================
 
 Reading never changes the configuration: ``app.add_defaults`` would override what the user's own module says.
@@ -105,6 +107,8 @@ class Settings:
     max_reassignments: int = 3
     run_expires_ms: int | None = None
     long_queue: str | None = None
+    database_url: str | None = field(default=None, repr=False)
+    dag_expires_ms: int = 30 * 24 * 3600 * 1000
 
     @classmethod
     def read(cls, conf: Configuration, *, app_name: str | None) -> Self:
@@ -213,11 +217,16 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _url(key: str, value: Any) -> str:
-    if not isinstance(value, str) or "://" not in value:
-        came = "a string without '://'" if isinstance(value, str) else type(value).__name__
-        raise ImproperlyConfigured(f"{key}: expected a URL such as 'redis://host:6379/0', got {came}")
-    return value
+def url(example: str) -> Reader:
+    """Read a URL; it is not shown in an error, for it may hold a password."""
+
+    def read(key: str, value: Any) -> str:
+        if not isinstance(value, str) or "://" not in value:
+            came = "a string without '://'" if isinstance(value, str) else type(value).__name__
+            raise ImproperlyConfigured(f"{key}: expected a URL such as {example!r}, got {came}")
+        return value
+
+    return read
 
 
 def _name(key: str, value: Any) -> str:
@@ -260,7 +269,7 @@ class _Row:
 
 
 _ROWS: Mapping[str, _Row] = {
-    "tw_redis_url": _Row("redis_url", _url),
+    "tw_redis_url": _Row("redis_url", url("redis://host:6379/0")),
     "tw_redis_eviction_check": _Row("redis_eviction_check", one_of("error", "warn", "off")),
     "tw_leader_lease": _Row("leader_lease_ms", seconds(0.5, 300)),
     "tw_shards": _Row("shards", only_for_now(1)),
@@ -288,6 +297,8 @@ _ROWS: Mapping[str, _Row] = {
     "tw_max_reassignments": _Row("max_reassignments", whole(0, 1000)),
     "tw_run_expires": _Row("run_expires_ms", seconds(60, 366 * 24 * 3600)),
     "tw_long_queue": _Row("long_queue", _name),
+    "tw_database_url": _Row("database_url", url("postgresql+psycopg://user@host/name")),
+    "tw_dag_expires": _Row("dag_expires_ms", seconds(60, 10 * 366 * 24 * 3600)),
 }
 
 KNOWN = ("tw_namespace", *_ROWS)
@@ -295,7 +306,6 @@ KNOWN = ("tw_namespace", *_ROWS)
 #: Settings of parts that this version does not have. They are refused, so that nobody relies on them.
 LATER = (
     "tw_history_max_bytes",
-    "tw_database_url",
     "tw_fair_queues",
     "tw_lane_shares",
     "tw_aging_low_to_medium",

@@ -4,6 +4,6 @@ from celery import Celery
 
 from celery_tw import TimeWheel
 
-app = Celery("example_project", include=["example_project.tasks"])
+app = Celery("example_project", include=["example_project.tasks", "example_project.etl"])
 app.config_from_object("example_project.settings")
 tw = TimeWheel(app)

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from celery.schedules import crontab
 
 from celery_tw import cron, every, once
-from example_project import URL_VARIABLE
+from example_project import DATABASE_VARIABLE, URL_VARIABLE
 
 broker_url = result_backend = os.environ.get(URL_VARIABLE, "redis://localhost:6379/0")
+tw_database_url = os.environ.get(DATABASE_VARIABLE)
 task_ignore_result = True
 timezone = "Europe/Berlin"
 

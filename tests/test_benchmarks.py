@@ -17,6 +17,7 @@ SMALL = {
     "failover": ["--repeat=1"],
     "eta": ["--rounds=1", "--tasks=20", "--short=10", "--due=3", "--visibility=1"],
     "wheel": ["--entries=2000"],
+    "dag": ["--chain=5", "--random=10", "--layers=3", "--width=4"],
     "tasks": ["--tasks=50", "--rounds=2"],
     "brokers": ["--entries=40", "--singly=20", "--loaded=200", "--outage=1", "--missed=20"],
 }

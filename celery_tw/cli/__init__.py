@@ -3,7 +3,7 @@
 Celery loads this module at the start of *every* one of its commands, a worker's too: nothing is imported here beyond what the library
 itself needs, and rich only when a table is drawn.
 
-Exit codes: 0 done, 1 refused (the reason is on standard error, in one line), 2 wrong usage, 69 Redis does not answer.
+Exit codes: 0 done, 1 refused (the reason is on standard error, in one line), 2 wrong usage, 69 Redis, or the database, does not answer.
 """
 
 import click
@@ -11,6 +11,8 @@ import click
 from celery_tw.cli.acl import acl
 from celery_tw.cli.cancel import cancel
 from celery_tw.cli.clock import clock
+from celery_tw.cli.dag import dag
+from celery_tw.cli.db import db
 from celery_tw.cli.eject import eject
 from celery_tw.cli.failures import OneLineErrors
 from celery_tw.cli.outbox import outbox
@@ -31,6 +33,8 @@ tw.add_command(status)
 tw.add_command(schedule)
 tw.add_command(cancel)
 tw.add_command(run)
+tw.add_command(dag)
+tw.add_command(db)
 tw.add_command(outbox)
 tw.add_command(clock)
 tw.add_command(eject)

@@ -3,7 +3,7 @@
 1
     The command was refused: an unknown entry, an impossible schedule, wrong settings. Nothing was changed.
 69
-    Redis does not answer (``EX_UNAVAILABLE`` of sysexits.h). A change may or may not have happened.
+    Redis, or the database of DAGs, does not answer (``EX_UNAVAILABLE`` of sysexits.h). A change may or may not have happened.
 
 Usage errors, code 2, are click's own. Any other exception is a fault of ours or of the user's modules, and keeps its traceback.
 """
@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from celery_tw.errors import CeleryTWError, ImproperlyConfigured, StoreUnavailable
+from celery_tw.errors import CeleryTWError, DatabaseUnavailable, ImproperlyConfigured, StoreUnavailable
 from celery_tw.integration import broker
 
 REFUSED = 1
@@ -35,7 +35,7 @@ class Failure(click.ClickException):
 
 
 class RedisAway(Failure):
-    """One line; the exit code says that Redis does not answer."""
+    """One line; the exit code says that Redis, or the database, does not answer."""
 
     exit_code = REDIS_AWAY
 
@@ -47,6 +47,8 @@ class OneLineErrors(click.Group):
         try:
             return super().invoke(ctx)
         except (CeleryTWError, ImproperlyConfigured, OperationalError, RedisError) as error:
+            if isinstance(error, DatabaseUnavailable):
+                raise RedisAway(str(error)) from error
             if _is_away(error):
                 raise RedisAway(f"{_servers(ctx)}: {error}") from error
             raise Failure(str(error)) from error

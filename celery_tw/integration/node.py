@@ -109,7 +109,7 @@ class Node:
         self._publish = Loop("tw-publish", self._publish_step)
         self._reap = Loop("tw-reap", self.reaper.step)
         self._stop = Loop("tw-stop", self._stop_step)
-        prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._reap)
+        prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._reap, *self._dags())
         self.loops = (*prompt, *patient, self._stop)  # the last may wait for the broker as long as it likes
         boot_ms, limit_ms = parts.clock.boot_ms(), STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS
         self._watchdogs = (
@@ -142,6 +142,16 @@ class Node:
             rest_of=record_rest,
             mourn=lambda record: mourn(parts.app, record),
         )
+
+    def _dags(self) -> list[Loop]:
+        """Return the loop that looks after DAGs, where there can be any."""
+        if self.parts.settings.database_url is None:
+            return []
+        from celery_tw.integration.dags.looking_after import sweeper_of  # noqa: PLC0415 - only who uses DAGs has SQLAlchemy
+
+        loop = Loop("tw-dags", lambda: sweeper.step())
+        sweeper = sweeper_of(self.parts.app, self.elector, go_on=loop.goes_on)
+        return [loop]
 
     def _terminating(self) -> Terminating:
         parts = self.parts

@@ -34,7 +34,7 @@ def check_namespace(app: Any, election: Election, *, schedules: bool = False) ->
 
 def project(app: Any) -> dict[str, Any]:
     """Return what makes *app* recognisable: its name, and the top packages of its tasks."""
-    packages = {name.partition(".")[0] for name in app.tasks if not name.startswith("celery.")}
+    packages = {name.partition(".")[0] for name in app.tasks if not name.startswith(("celery.", "celery_tw."))}
     return {"app": app.main, "packages": sorted(packages)}
 
 

@@ -13,6 +13,9 @@ from celery_tw.integration.cancellation import remote_control, revoking
 from celery_tw.integration.cancellation.cancelling import Cancellation, Canceller
 from celery_tw.integration.clock_control import ClockControl
 from celery_tw.integration.connected import Connected
+from celery_tw.integration.dags import internal_tasks, watching  # noqa: F401 - the latter's receivers come before those of runs
+from celery_tw.integration.dags.asking import CarryNodes
+from celery_tw.integration.dags.dag import DAG
 from celery_tw.integration.deferring.deferral import Deferral
 from celery_tw.integration.deferring.eject import Ejected, Ejector
 from celery_tw.integration.entries.book import Book
@@ -27,6 +30,7 @@ from celery_tw.integration.spawned_children import copies_of, install_in_childre
 from celery_tw.integration.status import Status, read_status
 
 if TYPE_CHECKING:
+    from celery_tw.integration.dags.dags import Dags
     from celery_tw.integration.runs.patterns import GuardPatterns, Patterns
 
 
@@ -58,6 +62,8 @@ class TimeWheel:
         wheel.deferral.install()
         install_in_children(app, lambda copy: cls(copy, guard=None if wheel.guard is None else wheel.guard.patterns))
         app.steps["worker"].add(GuardsNeedBase)
+        internal_tasks.register(app)
+        app.steps["worker"].add(CarryNodes)
         wheel._guard(guard)
         return wheel
 
@@ -90,7 +96,7 @@ class TimeWheel:
     def schedule(
         self,
         name: str,
-        signature: Signature,
+        signature: Signature | DAG,
         schedule: Any,
         *,
         misfire: Any = None,
@@ -104,7 +110,7 @@ class TimeWheel:
         lane: str | None = None,
         delivery: str = "at_least_once",
     ) -> Entry:
-        """Store the entry *name*, which sends *signature* at each slot of *schedule*, or change it if it exists.
+        """Store the entry *name*, which sends *signature* at each slot of *schedule*, or change it if it exists; a DAG is submitted.
 
         *schedule* is one of ``cron()``, ``every()``, ``once()``, ``rrule()``, a Celery schedule, or a number of seconds. *misfire* says
         what becomes of slots missed by more than *tolerance* seconds: "latest" (default), "skip", "catch_up" or a `Misfire`. *overlap* says
@@ -128,7 +134,8 @@ class TimeWheel:
             options["misfire"] = misfire
         if overlap is not None:
             options["overlap"] = overlap
-        return self._book.schedule(name, signature, schedule, **options)
+        what = self.dags.signature(signature) if isinstance(signature, DAG) else signature
+        return self._book.schedule(name, what, schedule, **options)
 
     def schedule_many(self, specs: Iterable[Mapping[str, Any]]) -> Stored:
         """Store many entries, each a mapping with ``name``, ``signature``, ``schedule`` and the options of `schedule`.
@@ -215,6 +222,13 @@ class TimeWheel:
     def runs(self) -> RunList:
         """The runs that are under way, of tasks with one of our bases."""
         return RunList(self._parts.runs)
+
+    @cached_property
+    def dags(self) -> "Dags":
+        """Workflows: submit DAGs, and look after their runs."""
+        from celery_tw.integration.dags.dags import Dags  # noqa: PLC0415 - only who uses DAGs has SQLAlchemy
+
+        return Dags(self.app)
 
     @cached_property
     def outbox(self) -> OutboxControl:

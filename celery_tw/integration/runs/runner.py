@@ -28,6 +28,7 @@ from celery.states import REVOKED
 
 from celery_tw import events
 from celery_tw.clock import RedisTime, SystemClock
+from celery_tw.core.node_id import NodeId
 from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, StoreUnavailable, TaskCancelled, TaskYielded
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
@@ -409,6 +410,7 @@ def _nothing_follows(task: Any, run: Run) -> bool:
     """Return whether a result interests nobody: then the end of the body is the end of the run."""
     request = task.request
     follows = request.callbacks or request.chain or request.chord or request.group or any(guard.kind == "idem" for guard in run.guards)
+    follows = follows or NodeId.parse(request.id)
     return ignores_result(task.app, task, request) and not follows
 
 

@@ -13,6 +13,7 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from celery._state import get_current_task
 
+from celery_tw.core.node_id import NodeId, mid_of_send
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured
 from celery_tw.integration.messages.identity_headers import AFTER
 from celery_tw.integration.runs.outcomes import Retries
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 def mint(task_id: str | None, *, retries: int = 0) -> str:
     """Return the mid of a send that is about to be made."""
+    if NodeId.parse(task_id) is not None and task_id is not None:
+        return mid_of_send(task_id, retries)
     run = present_run()
     if run is not None and task_id and (run.state is State.RAN or task_id == run.task_id):
         return str(uuid5(NAMESPACE_OID, f"{run.mid}:{task_id}:{retries}"))

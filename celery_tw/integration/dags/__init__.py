@@ -1,0 +1,1 @@
+"""Workflows: DAGs of Celery tasks, whose truth is in SQL."""

@@ -1,0 +1,120 @@
+"""Database: transactions on SQLite, PostgreSQL or MariaDB, with the errors that callers can act on.
+
+A verb is a function of a connection, carried out in one transaction. One that met a deadlock or a locked file is carried out again, because
+its transaction was rolled back. Silence is `DatabaseUnavailable`: the commit may have happened, so each verb is safe to repeat.
+
+SQLite is in WAL mode, and each transaction that may write takes the write lock as it begins: one that reads first and writes then would
+fail where others write. The others read what is committed (READ COMMITTED): a verb reads after it has its run's lock, and must see what the
+last holder did.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from celery_tw.errors import DatabaseUnavailable, ImproperlyConfigured
+
+ATTEMPTS = 5
+AGAIN_S = 0.02
+BUSY_S = 10.0
+SERVERS = ("postgresql", "mysql", "mariadb")
+PATIENCE = {
+    "psycopg": {"connect_timeout": 5, "tcp_user_timeout": 10_000},
+    "psycopg2": {"connect_timeout": 5, "tcp_user_timeout": 10_000},
+    "pymysql": {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30},
+    "mysqldb": {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30},
+}
+"""Without these a server that vanished, power and all, would hold up a worker, or the leader, for many minutes."""
+
+T = TypeVar("T")
+
+
+class Database:
+    """One process's connections to the database at *url*; it connects when first used."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self._looking = self.engine.execution_options(tw_looks=True)
+
+    def transaction(self, verb: Callable[[Connection], T]) -> T:
+        """Return what *verb* returns, once its transaction is committed; raises `DatabaseUnavailable`."""
+        return self._carried_out(verb, self.engine)
+
+    def look(self, verb: Callable[[Connection], T]) -> T:
+        """Return what *verb* reads, which changes nothing and holds up nobody; raises `DatabaseUnavailable`."""
+        return self._carried_out(verb, self._looking)
+
+    def _carried_out(self, verb: Callable[[Connection], T], engine: Engine) -> T:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with engine.begin() as connection:
+                    return verb(connection)
+            except (OperationalError, InterfaceError, PoolTimeout) as error:
+                if attempt == ATTEMPTS or not _is_rolled_back(error):
+                    raise DatabaseUnavailable(f"{self.engine.url.render_as_string()} does not answer: {_first_line(error)}") from error
+            time.sleep(AGAIN_S * attempt)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Close the connections; the next verb makes new ones."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        kind = make_url(url).get_backend_name()
+        if kind == "sqlite":
+            return _sqlite(url)
+        if kind in SERVERS:
+            return create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=_patience(make_url(url)))
+    except ArgumentError as error:
+        raise ImproperlyConfigured(
+            "tw_database_url: expected a URL such as 'postgresql+psycopg://user@host/name', got something else"
+        ) from error
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ImproperlyConfigured(f"tw_database_url: the driver that it names is not installed: {error}") from error
+    raise ImproperlyConfigured(f"tw_database_url: expected sqlite, postgresql, mysql or mariadb, got {kind}")
+
+
+def _patience(url: URL) -> dict[str, Any]:
+    """Return how long the driver that *url* names waits for a server that is silent, as far as the URL does not say itself."""
+    driver = url.get_driver_name()
+    return {name: value for name, value in PATIENCE.get(driver, {}).items() if name not in url.query}
+
+
+def _sqlite(url: str) -> Engine:
+    if make_url(url).database in (None, "", ":memory:"):
+        raise ImproperlyConfigured("tw_database_url: expected a file, because several processes share it, got a database in memory")
+    engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver would begin transactions of its own, and later than they must
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    looks = connection.get_execution_options().get("tw_looks")
+    connection.exec_driver_sql("BEGIN" if looks else "BEGIN IMMEDIATE")
+
+
+def _is_rolled_back(error: Exception) -> bool:
+    """Return whether the database says that it undid the transaction in favour of another one."""
+    text = str(getattr(error, "orig", error)).lower()
+    return isinstance(error, DBAPIError) and any(word in text for word in ("deadlock", "database is locked", "lock wait timeout"))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(getattr(error, "orig", None) or error).splitlines()), type(error).__name__)

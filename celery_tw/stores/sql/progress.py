@@ -1,0 +1,139 @@
+"""Progress: what the processes that run nodes tell of them.
+
+Every verb is about one attempt. What an earlier one has to say, or anything about a node that has ended, is refused, and changes nothing;
+so each may be said twice, by two processes, or too late.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import BindParameter, ColumnElement, Connection, Update, and_, bindparam, exists, or_, select, update
+
+from celery_tw.core.dag_state import UNDER_WAY, NodeState, RunState
+from celery_tw.core.node_id import NodeId
+from celery_tw.errors import UnknownDagRun
+from celery_tw.stores.sql.database import Database
+from celery_tw.stores.sql.settling import Released, Settling
+from celery_tw.stores.sql.tables import node, run
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt of a node ended: *result* is JSON, unless it is *by_reference* in the result backend.
+
+    *final* is an end after which the node is not tried again.
+    """
+
+    state: NodeState
+    result: str | None = None
+    by_reference: bool = False
+    error: str = ""
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of an end: whether it was *accepted*, the node's and the run's state now, and what is to be sent."""
+
+    accepted: bool
+    released: tuple[Released, ...] = ()
+    state: NodeState | None = None
+    run_state: RunState | None = None
+    key: str = ""
+    dag: str = ""
+
+
+REFUSED = Settled(False)
+
+_this = and_(node.c.run_id == bindparam("at_run"), node.c.number == bindparam("at_number"), node.c.attempt == bindparam("at_attempt"))
+_lives = exists(select(run.c.id).where(run.c.id == bindparam("at_run"), run.c.state != RunState.CANCELLED))
+_retries: BindParameter[int] = bindparam("new_delivery")
+_running = node.c.state == NodeState.RUNNING
+
+
+def _starting(again: ColumnElement[bool]) -> Update:
+    may = or_(and_(node.c.state == NodeState.QUEUED, node.c.delivery <= _retries), again)
+    moved = {"state": NodeState.RUNNING, "delivery": _retries, "beat": node.c.beat + 1, "started_ms": bindparam("now_ms")}
+    return update(node).where(_this, may, _lives).values(not_before_ms=None, **moved)
+
+
+_START = _starting(and_(_running, node.c.delivery < _retries))
+_START_ALONE = _starting(_running)
+_UNDER_WAY = select(node.c.node_key, node.c.retries_left).where(_this, node.c.state.in_(sorted(UNDER_WAY)))
+
+
+class Progress:
+    """Moves nodes along."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def start(self, node_id: NodeId, *, retries: int, alone: bool, now_ms: int) -> bool:
+        """Return whether the body of this copy of a node's message may run.
+
+        One copy at a time: another starts only after the node was queued again, or as the next of Celery's own *retries*. *alone* tells
+        that the task's base has made sure already that no other copy runs.
+        """
+        values = {"new_delivery": retries, "now_ms": now_ms, **_at(node_id)}
+        statement = _START_ALONE if alone else _START
+        return self.database.transaction(lambda connection: connection.execute(statement, values).rowcount == 1)
+
+    def beat(self, ids: Iterable[NodeId]) -> None:
+        """Tell that those nodes are running still."""
+        alive = or_(*(_is(each) for each in ids))
+        statement = update(node).where(alive, node.c.state == NodeState.RUNNING).values(beat=node.c.beat + 1)
+        self.database.transaction(lambda connection: connection.execute(statement))
+
+    def wait(self, node_id: NodeId, *, until_ms: int) -> None:
+        """Tell that Celery retries the node's task, at *until_ms*."""
+        statement = update(node).where(_is(node_id), node.c.state == NodeState.RUNNING).values(not_before_ms=until_ms, beat=node.c.beat + 1)
+        self.database.transaction(lambda connection: connection.execute(statement))
+
+    def give_back(self, node_id: NodeId) -> None:
+        """Tell that the node's message went back to the broker, which will bring it again."""
+        statement = update(node).where(_is(node_id), node.c.state == NodeState.RUNNING).values(state=NodeState.QUEUED, delivery=-1)
+        self.database.transaction(lambda connection: connection.execute(statement))
+
+    def end(self, node_id: NodeId, ended: Ended, *, now_ms: int) -> Settled:
+        """Put the end of an attempt on record, with all that follows from it."""
+
+        def write(connection: Connection) -> Settled:
+            try:
+                settling = Settling.lock(connection, node_id.run_id, now_ms=now_ms)
+            except UnknownDagRun:
+                return REFUSED
+            found = connection.execute(_UNDER_WAY, _at(node_id)).one_or_none()
+            if found is None:
+                return REFUSED
+            failed, cancelled = ended.state is NodeState.FAILED, settling.state is RunState.CANCELLED
+            if failed and not cancelled and not ended.final and found.retries_left > 0:
+                retry(settling, node_id, error=ended.error, retries_left=found.retries_left - 1)
+                return Settled(True, tuple(settling.close()), NodeState.QUEUED, settling.state, found.node_key, settling.dag)
+            how = replace(ended, state=NodeState.CANCELLED) if failed and cancelled else ended
+            finish(settling, node_id.number, how)
+            return Settled(True, tuple(settling.close()), how.state, settling.state, found.node_key, settling.dag)
+
+        return self.database.transaction(write)
+
+
+def retry(settling: Settling, node_id: NodeId, *, error: str, retries_left: int) -> None:
+    """Send a node again, as its next attempt."""
+    values = {"attempt": node_id.attempt + 1, "retries_left": retries_left, "error": error, "started_ms": None, "sends": 0, "losses": 0}
+    settling.change([node_id.number], **values)
+    settling.queue([node_id.number])
+
+
+def finish(settling: Settling, number: int, ended: Ended) -> None:
+    """End a node for good."""
+    values = {"state": ended.state, "result": ended.result, "by_reference": int(ended.by_reference), "error": ended.error or None}
+    settling.change([number], ended_ms=settling.now_ms, not_before_ms=None, **values)
+    settling.end([number])
+
+
+def _is(node_id: NodeId) -> ColumnElement[bool]:
+    return and_(node.c.run_id == node_id.run_id, node.c.number == node_id.number, node.c.attempt == node_id.attempt)
+
+
+def _at(node_id: NodeId) -> dict[str, Any]:
+    return {"at_run": node_id.run_id, "at_number": node_id.number, "at_attempt": node_id.attempt}

@@ -1,0 +1,56 @@
+"""Set-up: makes the tables, and brings those of an older version up to date.
+
+It may be done by any process at any time: what is there is left as it is. A process whose database user may not create tables needs them
+made by one who may (``tw db upgrade``).
+"""
+
+import time
+
+from sqlalchemy import Connection, inspect, select
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+from celery_tw.errors import DatabaseUnavailable, ImproperlyConfigured, NewerSchema
+from celery_tw.stores.sql.database import Database
+from celery_tw.stores.sql.tables import VERSION, metadata, schema
+
+ATTEMPTS = 10
+AGAIN_S = 0.02
+
+
+def set_up(database: Database) -> None:
+    """Make the tables where they are missing; raises `NewerSchema`, or ImproperlyConfigured when this user may not."""
+    if database.transaction(stored_version) is None:
+        create(database)
+    version = database.transaction(stored_version)
+    if version is not None and version > VERSION:
+        raise NewerSchema(f"the tables of DAGs are of version {version}, and this version of celery-tw knows {VERSION}: upgrade it")
+
+
+def stored_version(connection: Connection) -> int | None:
+    """Return the version of the tables, None when there are none."""
+    if not inspect(connection).has_table(schema.name):
+        return None
+    return connection.execute(select(schema.c.version).where(schema.c.id == 1)).scalar()
+
+
+def create(database: Database) -> None:
+    """Make the tables, beside others who may do so at the same moment; where a table is a transaction of its own, they meet halfway."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            database.transaction(_create)
+            return
+        except (ProgrammingError, IntegrityError, DatabaseUnavailable) as error:
+            if database.transaction(stored_version) is not None:
+                return
+            if attempt == ATTEMPTS:
+                raise ImproperlyConfigured(
+                    f"the tables of DAGs are missing, and this user of the database could not create them: run `tw db upgrade` as one who "
+                    f"may ({error})"
+                ) from error
+        time.sleep(AGAIN_S * attempt)
+
+
+def _create(connection: Connection) -> None:
+    metadata.create_all(connection)
+    if connection.execute(select(schema.c.version)).scalar() is None:
+        connection.execute(schema.insert().values(id=1, version=VERSION))

@@ -1,0 +1,210 @@
+"""Settling: what follows from the end of nodes, inside the transaction that ended them.
+
+::
+
+    nodes ended ─▶ count down their children ─▶ decide those whose last parent ended ─▶ run: queued, to be sent
+                        ▲                                                           └▶ skip, block: they have ended, too
+                        └───────────────────────────────────────────────────────────────┘
+
+The run's row is locked for the whole of it. What is *released* here is sent after the commit; a sender that dies in between is made up for
+by the leader's sweep, which finds nodes that are queued and never start.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, CursorResult, Executable, Row, Update, and_, bindparam, func, select, update
+
+from celery_tw.core.dag_state import RUN_ENDED, NodeState, OnFailure, Parent, RunState, Trigger, Verdict, decide, outcome
+from celery_tw.core.node_id import NodeId
+from celery_tw.errors import UnknownDagRun
+from celery_tw.stores.sql.tables import edge, node, run
+
+CHUNK = 500
+
+# The statements are made once: making one takes longer than most of them take.
+
+_at_run: BindParameter[str] = bindparam("at_run")
+_here = and_(node.c.run_id == _at_run, node.c.number.in_(bindparam("at", expanding=True)))
+_edges = and_(edge.c.run_id == _at_run, edge.c.parent.in_(bindparam("ended", expanding=True)))
+_children = and_(node.c.run_id == _at_run, node.c.number.in_(select(edge.c.child).where(_edges)))
+_times = select(func.count()).where(_edges, edge.c.child == node.c.number).correlate(node).scalar_subquery()
+_ways = (node.c.number, node.c.attempt, node.c.node_key, node.c.signature, node.c.args_from, node.c.for_each, node.c.trigger_rule)
+
+_LOCK = select(run).where(run.c.id == _at_run).with_for_update()
+_COUNT_DOWN = update(node).where(_children).values(unresolved=node.c.unresolved - 1)
+_COUNT_SEVERAL_DOWN = update(node).where(_children).values(unresolved=node.c.unresolved - _times)
+_DUE = select(*_ways).where(_children, node.c.unresolved == 0, node.c.state == NodeState.PENDING)
+_NODES = select(*_ways).where(_here)
+_RESULTS = select(node.c.number, node.c.attempt, node.c.node_key, node.c.result, node.c.by_reference).where(_here)
+_ENDS = select(node.c.state, node.c.on_failure).where(node.c.run_id == _at_run).distinct()
+_PARENTS = (
+    select(edge.c.child, node.c.state, node.c.on_failure)
+    .select_from(edge.join(node, and_(node.c.run_id == edge.c.run_id, node.c.number == edge.c.parent)))
+    .where(edge.c.run_id == _at_run, edge.c.child.in_(bindparam("at", expanding=True)))
+    .distinct()
+)
+_CLOSE = (
+    update(run)
+    .where(run.c.id == _at_run)
+    .values(open_nodes=bindparam("new_open_nodes"), state=bindparam("new_state"), ended_ms=bindparam("new_ended_ms"))
+)
+
+
+@lru_cache
+def _changing(names: tuple[str, ...]) -> Update:
+    return update(node).where(_here).values({name: bindparam(f"new_{name}") for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The result of a parent, for its child: *value* is JSON or None; *by_reference* tells to ask the result backend for *task_id*."""
+
+    key: str
+    task_id: str
+    value: str | None
+    by_reference: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A node to be sent."""
+
+    id: NodeId
+    dag: str
+    key: str
+    signature: str
+    args_from: tuple[Given, ...] = ()
+    for_each: Given | None = None
+
+
+class Settling:
+    """One run, locked, in one transaction; *released* is what is to be sent when it is committed."""
+
+    def __init__(self, connection: Connection, locked: Row[Any], *, now_ms: int) -> None:
+        self.connection = connection
+        self.run_id: str = locked.id
+        self.dag: str = locked.name
+        self.state = RunState(locked.state)
+        self.open_nodes: int = locked.open_nodes
+        self.ended_ms: int | None = locked.ended_ms
+        self.now_ms = now_ms
+        self._to_send: list[int] = []
+        self._rows: dict[int, Row[Any]] = {}
+
+    @classmethod
+    def lock(cls, connection: Connection, run_id: str, *, now_ms: int) -> "Settling":
+        """Lock the run; raises `UnknownDagRun`."""
+        locked = connection.execute(_LOCK, {"at_run": run_id}).one_or_none()
+        if locked is None:
+            raise UnknownDagRun(run_id)
+        return cls(connection, locked, now_ms=now_ms)
+
+    # Moves
+
+    def change(self, numbers: Iterable[int], **values: Any) -> None:
+        """Write *values* into those nodes."""
+        new = {f"new_{name}": value for name, value in values.items()}
+        for chunk in chunks(sorted(numbers)):
+            self._execute(_changing(tuple(values)), at=chunk, **new)
+
+    def queue(self, numbers: Sequence[int]) -> None:
+        """Let those nodes run: now, or when the run is resumed."""
+        if self.state is RunState.RUNNING:
+            self.change(numbers, state=NodeState.QUEUED, queued_ms=self.now_ms, delivery=-1, not_before_ms=None)
+            self._to_send += numbers
+        else:
+            self.change(numbers, state=NodeState.READY)
+
+    def end(self, numbers: Sequence[int]) -> None:
+        """Take note that those nodes have ended, and of all that follows."""
+        ended = list(numbers)
+        while ended:
+            self.open_nodes -= len(ended)
+            ended = self.decide(self._count_down(ended))
+
+    def decide(self, numbers: Sequence[int]) -> list[int]:
+        """Decide those nodes, whose parents have all ended; return which of them will not run and have ended so."""
+        parents = self._parents(numbers)
+        verdicts = defaultdict(list)
+        for row in self._read(numbers):
+            trigger = Trigger(row.trigger_rule) if row.trigger_rule else None
+            verdicts[decide(trigger, parents[row.number])].append(row.number)
+        self.queue(verdicts[Verdict.RUN])
+        self.change(verdicts[Verdict.SKIP], state=NodeState.SKIPPED, ended_ms=self.now_ms)
+        self.change(verdicts[Verdict.BLOCK], state=NodeState.BLOCKED, ended_ms=self.now_ms)
+        return verdicts[Verdict.SKIP] + verdicts[Verdict.BLOCK]
+
+    def close(self) -> list[Released]:
+        """Write how the run stands, and return what is to be sent."""
+        if self.state in (RunState.RUNNING, RunState.PAUSED) and self.open_nodes == 0:
+            self.state = outcome(self._ends())
+        ended_ms = (self.ended_ms or self.now_ms) if self.state in RUN_ENDED else None
+        self._execute(_CLOSE, new_open_nodes=self.open_nodes, new_state=self.state, new_ended_ms=ended_ms)
+        rows = self._read(self._to_send)
+        given = self._given(sorted({number for row in rows for number in _givers(row)}))
+        return [self._release(row, given) for row in rows]
+
+    # Looks
+
+    def _execute(self, statement: Executable, **values: Any) -> CursorResult[Any]:
+        return self.connection.execute(statement, {"at_run": self.run_id, **values})
+
+    def _count_down(self, ended: Sequence[int]) -> list[int]:
+        """Count the children of *ended* down; return those that wait for nobody any more."""
+        due: dict[int, Row[Any]] = {}
+        for chunk in chunks(ended):
+            self._execute(_COUNT_DOWN if len(chunk) == 1 else _COUNT_SEVERAL_DOWN, ended=chunk)
+            due |= {row.number: row for row in self._execute(_DUE, ended=chunk)}
+        self._rows |= due
+        return sorted(due)
+
+    def _read(self, numbers: Sequence[int]) -> list[Row[Any]]:
+        """Return the rows of those nodes, as far as they say how to run them."""
+        for chunk in chunks([number for number in numbers if number not in self._rows]):
+            self._rows |= {row.number: row for row in self._execute(_NODES, at=chunk)}
+        return [self._rows[number] for number in numbers]
+
+    def _parents(self, numbers: Sequence[int]) -> defaultdict[int, list[Parent]]:
+        """Return the parents of each node, equal ones once."""
+        parents: defaultdict[int, list[Parent]] = defaultdict(list)
+        for chunk in chunks(numbers):
+            for row in self._execute(_PARENTS, at=chunk):
+                parents[row.child].append(Parent(NodeState(row.state), OnFailure(row.on_failure)))
+        return parents
+
+    def _ends(self) -> Iterator[Parent]:
+        for row in self._execute(_ENDS):
+            yield Parent(NodeState(row.state), OnFailure(row.on_failure))
+
+    def _release(self, row: Row[Any], given: Mapping[int, Given]) -> Released:
+        return Released(
+            id=NodeId(self.run_id, row.number, row.attempt),
+            dag=self.dag,
+            key=row.node_key,
+            signature=row.signature,
+            args_from=tuple(given[number] for number in json.loads(row.args_from)),
+            for_each=None if row.for_each is None else given[row.for_each],
+        )
+
+    def _given(self, numbers: Sequence[int]) -> dict[int, Given]:
+        given = {}
+        for chunk in chunks(numbers):
+            for row in self._execute(_RESULTS, at=chunk):
+                task_id = str(NodeId(self.run_id, row.number, row.attempt))
+                given[row.number] = Given(row.node_key, task_id, row.result, bool(row.by_reference))
+        return given
+
+
+def _givers(row: Row[Any]) -> list[int]:
+    return [*json.loads(row.args_from), *([] if row.for_each is None else [row.for_each])]
+
+
+def chunks(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield *numbers* in parts that fit into one statement."""
+    for start in range(0, len(numbers), CHUNK):
+        yield numbers[start : start + CHUNK]
