@@ -108,12 +108,12 @@ def registered(app: Celery) -> Any:
 def shared(app: Celery) -> Any:
     TimeWheel(app, guard=GUARD)
     before = set(_on_app_finalizers)
-
-    @shared_task(name="shop.import_x")
-    def work(account: str) -> str:
-        return account
-
     try:
+
+        @shared_task(name="shop.import_x")
+        def work(account: str) -> str:
+            return account
+
         return app.tasks["shop.import_x"]
     finally:
         _on_app_finalizers.intersection_update(before)
@@ -278,8 +278,7 @@ def test_a_wrong_pattern_is_refused_at_once_by_name(guard: Any, match: str) -> N
         ({"max_concurrency": 0}, "guard, pattern 'shop.*': the task shop.x, option max_concurrency: expected a whole number"),
     ],
 )
-def test_an_option_that_does_not_fit_a_task_is_refused_when_the_app_is_made_ready(options: dict[str, Any], match: str) -> None:
-    app = Celery("shop", set_as_current=False)
+def test_an_option_that_does_not_fit_a_task_is_refused_when_the_app_is_made_ready(app: Celery, options: dict[str, Any], match: str) -> None:
     TimeWheel(app, guard={"shop.*": options})
     make_task(app, "shop.x")
 
@@ -287,8 +286,7 @@ def test_an_option_that_does_not_fit_a_task_is_refused_when_the_app_is_made_read
         app.finalize()
 
 
-def test_a_request_class_of_its_own_cannot_be_guarded() -> None:
-    app = Celery("shop", set_as_current=False)
+def test_a_request_class_of_its_own_cannot_be_guarded(app: Celery) -> None:
     TimeWheel(app, guard={"shop.*": {}})
     make_task(app, "shop.x", Request="depot.worker:Request")
 
@@ -296,16 +294,14 @@ def test_a_request_class_of_its_own_cannot_be_guarded() -> None:
         app.finalize()
 
 
-def test_celerys_own_task_cannot_be_guarded() -> None:
-    app = Celery("shop", set_as_current=False)
+def test_celerys_own_task_cannot_be_guarded(app: Celery) -> None:
     TimeWheel(app, guard={"celery.backend_*": {}})
 
     with pytest.raises(ImproperlyConfigured, match="celery.backend_cleanup is Celery's own"):
         app.finalize()
 
 
-def test_patterns_are_given_in_one_place() -> None:
-    app = Celery("shop", set_as_current=False)
+def test_patterns_are_given_in_one_place(app: Celery) -> None:
     wheel = TimeWheel(app)
     assert TimeWheel(app, guard=GUARD) is wheel
     assert TimeWheel(app, guard=dict(GUARD)) is wheel
