@@ -29,6 +29,9 @@ from celery_tw.stores.redis.news import News
 logger = logging.getLogger(__name__)
 
 TAKE = 250
+TAKE_BEHIND = 10_000
+"""More at once when a herd is due, so that what comes after it in the wheel is in hand soon."""
+
 POLL_MS = 1000
 DRAIN_MS = 100
 POLL_LIMIT = 500
@@ -167,10 +170,13 @@ class Engine:
 
     def _take_in_hand(self, now_ms: int) -> bool:
         """Take what is nearly due out of the wheel and prepare it; return whether nothing overdue is left in the wheel."""
-        taken = self.horizon.take(now_ms + LOOK_AHEAD_MS, limit=TAKE)
+        wheel_ms = self.horizon.next_ms()
+        behind = wheel_ms is not None and wheel_ms <= now_ms
+        taken = self.horizon.take(now_ms + LOOK_AHEAD_MS, limit=TAKE_BEHIND if behind else TAKE)
         for due_ms, entry_id in taken:
             self.upcoming.add(entry_id, due_ms)
-        self.dispatch.prepare([entry_id for _, entry_id in taken if not is_one_time(entry_id)])
+        ahead = [entry_id for due_ms, entry_id in taken if due_ms > now_ms and not is_one_time(entry_id)]
+        self.dispatch.prepare(ahead[:TAKE])
         wheel_ms = self.horizon.next_ms()
         return wheel_ms is None or wheel_ms > now_ms + LOOK_AHEAD_MS
 

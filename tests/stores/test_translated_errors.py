@@ -34,3 +34,8 @@ def test_a_server_that_says_no_has_refused(code: str) -> None:
 def test_a_refused_epoch_is_told_apart() -> None:
     with pytest.raises(StaleEpoch):
         raise_reply("STALE epoch 7")
+
+
+def test_half_a_character_is_refused_before_it_is_sent(redis_client: redis.Redis) -> None:
+    with pytest.raises(StoreRefused, match="UTF-8"), translated_errors("GET"):
+        redis_client.get("\ud800")

@@ -83,6 +83,8 @@ class translated_errors:  # noqa: N801 - reads as a clause of `with`
             raise StoreUnavailable(f"{self.verb}: Redis did not answer: {error}") from error
         if isinstance(error, redis.exceptions.ResponseError):
             raise self._refusal(error) from error
+        if isinstance(error, UnicodeEncodeError):
+            raise StoreRefused(f"{self.verb}: {error.object[:80]!r} is no text that could be written as UTF-8") from error
 
     def _refusal(self, error: redis.exceptions.ResponseError) -> Exception:
         text = str(error)
