@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from benchmarks.application import QUEUE, make_app
 from benchmarks.contender import CELERY_BEAT, RED_BEAT, TIME_WHEEL, Contender, running
-from benchmarks.filling import hold_in_store, store_for_redbeat, store_recurring
+from benchmarks.filling import hold_in_store, store_recurring
+from benchmarks.filling_redbeat import store_for_redbeat
 from benchmarks.judgement import Accuracy, judge
 from benchmarks.leader import wait_for_leader
 from benchmarks.process_figures import cpu_s

@@ -10,7 +10,8 @@ from celery import Celery
 from benchmarks import bare_loop
 from benchmarks.application import QUEUE, make_app
 from benchmarks.contender import CELERY_BEAT, RED_BEAT, TIME_WHEEL, Contender, running
-from benchmarks.filling import store_for_redbeat, store_one_time, store_recurring, stored_messages
+from benchmarks.filling import store_one_time, store_recurring, stored_messages
+from benchmarks.filling_redbeat import store_for_redbeat
 from benchmarks.leader import wait_for_leader
 from benchmarks.queue_watch import Filling, QueueWatch
 from benchmarks.report import Report

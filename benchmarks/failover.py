@@ -12,7 +12,8 @@ from subprocess import Popen
 
 from benchmarks.application import QUEUE, make_app
 from benchmarks.contender import RED_BEAT, TIME_WHEEL, Contender, running
-from benchmarks.filling import store_for_redbeat, store_recurring
+from benchmarks.filling import store_recurring
+from benchmarks.filling_redbeat import store_for_redbeat
 from benchmarks.leader import leader_pid, wait_for_leader
 from benchmarks.receiver import Received, Receiver
 from benchmarks.report import Report

@@ -2,13 +2,11 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
 from celery import Celery
-from celery.schedules import schedule as celery_schedule
-from redbeat import RedBeatSchedulerEntry
 
 from benchmarks.application import KWARGS, entry_name
 from celery_tw import TimeWheel, every, once
@@ -46,19 +44,6 @@ def _store_many(app: Celery, count: int, schedule: Any) -> float:
     )
     started_s = time.perf_counter()
     TimeWheel(app).schedule_many(specs)
-    return time.perf_counter() - started_s
-
-
-def store_for_redbeat(app: Celery, count: int, *, period_s: float, last_run_s: float, first: int = 0) -> float:
-    """Store *count* RedBeat entries, numbered from *first*, that ran *last_run_s* ago; return how many seconds it took."""
-    last_run_at = datetime.now(UTC) - timedelta(seconds=last_run_s)
-    period = celery_schedule(timedelta(seconds=period_s), app=app)
-    started_s = time.perf_counter()
-    for number in range(first, first + count):
-        entry = RedBeatSchedulerEntry(
-            entry_name(number), "benchmarks.work", period, args=(number,), kwargs=KWARGS, app=app, last_run_at=last_run_at
-        )
-        entry.save()
     return time.perf_counter() - started_s
 
 

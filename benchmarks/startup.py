@@ -7,7 +7,8 @@ from statistics import mean
 
 from benchmarks.application import QUEUE, make_app
 from benchmarks.contender import CELERY_BEAT, RED_BEAT, TIME_WHEEL, Contender, running
-from benchmarks.filling import hold_in_store, store_for_redbeat, store_one_time, stored_messages
+from benchmarks.filling import hold_in_store, store_one_time, stored_messages
+from benchmarks.filling_redbeat import store_for_redbeat
 from benchmarks.leader import wait_for_leader
 from benchmarks.process_figures import cpu_s, memory_bytes
 from benchmarks.queue_watch import QueueWatch
