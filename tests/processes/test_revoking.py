@@ -97,6 +97,7 @@ def test_terminate_and_stamped_headers_from_an_app_without_the_plug_in_reach_it_
     stamped = signature.apply_async(countdown=HOUR)
     later(client)
 
+    wait_until(lambda: len(stage.app.control.ping(timeout=1, limit=2)) == 2, 30, message="the workers to listen")
     arguments = {"signal": "TERM", "task_id": terminated.id}
     replies = stage.app.control.broadcast("terminate", arguments=arguments, reply=True, timeout=5, limit=2)
     assert_taken_off(client, terminated, left=2)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -82,9 +83,11 @@ def test_what_is_no_line_is_told(ledger: Ledger, text: str) -> None:
 def test_a_worker_records_what_it_receives_starts_and_ends(ledger: Ledger, make_app: Callable[..., Celery]) -> None:
     app = make_app()
 
-    @app.task(name="shop.record", shared=False)
-    def record() -> None:
-        pass
+    received: list[str] = []
+
+    @app.task(name="shop.record", shared=False, bind=True)
+    def record(self: Any) -> None:
+        received.append(self.request.get("tw_mid") or self.request.headers["tw_mid"])
 
     stop = record_runs(ledger)
     try:
@@ -96,4 +99,4 @@ def test_a_worker_records_what_it_receives_starts_and_ends(ledger: Ledger, make_
 
     assert [line.what for line in ledger.lines()] == [What.RECEIVED, What.STARTED, What.ENDED]
     told = {(line.entry, line.slot_ms, line.mid, line.task, line.task_id) for line in ledger.lines()}
-    assert told == {("tick", 4000, "mid-1", "shop.record", result.id)}
+    assert told == {("tick", 4000, received[0], "shop.record", result.id)}
