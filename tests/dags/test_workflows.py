@@ -14,7 +14,7 @@ from celery_tw import DAG, DependencyCycle, InvalidDag, TimeWheel, UnknownDagRun
 from celery_tw.errors import ImproperlyConfigured
 from celery_tw.integration.dags.results import LARGEST_RESULT, ResultGone
 from tests.dags.conftest import Diary, MakeApp
-from tests.stock_worker import stock_worker
+from tests.stock_worker import runs_tasks_with_an_eta, stock_worker
 from tests.waiting import wait_until
 
 TIMEOUT_S = 30
@@ -197,6 +197,7 @@ def test_a_failed_node_is_sent_again_before_its_children_hear_of_it(app: Celery,
     assert run.nodes()[0].attempt == 3
 
 
+@runs_tasks_with_an_eta
 def test_celerys_own_retries_come_first_and_count_as_one_attempt(app: Celery, tw: TimeWheel, diary: Diary) -> None:
     @app.task(name="shop.stubborn", bind=True, shared=False, max_retries=3)
     def stubborn(self: Any) -> int:

@@ -16,7 +16,7 @@ from celery_tw import TimeWheel
 from celery_tw.embedded import EmbeddedServer
 from tests.closing import close
 from tests.running import running_server
-from tests.stock_worker import stock_worker
+from tests.stock_worker import runs_tasks_with_an_eta, stock_worker
 from tests.waiting import wait_until
 
 
@@ -62,6 +62,7 @@ def frozen(server: EmbeddedServer) -> Iterator[None]:
         os.kill(server.pid, signal.SIGCONT)
 
 
+@runs_tasks_with_an_eta
 @pytest.mark.parametrize(("task", "runs"), [("plain", 2), ("guarded", 1)])
 def test_a_task_that_a_frozen_store_takes_after_all_is_sent_twice_and_a_guarded_one_runs_once(
     task: str, runs: int, shop: Celery, store: EmbeddedServer, redis_client: redis.Redis, bodies: Counter[str]

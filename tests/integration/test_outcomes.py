@@ -21,7 +21,7 @@ from celery_tw.runtime.lease import LocalLease
 from celery_tw.runtime.run import Run
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.runs import Claim, Right
-from tests.stock_worker import stock_worker
+from tests.stock_worker import runs_tasks_with_an_eta, stock_worker
 from tests.waiting import wait_until
 
 KEYS = Keys("shop")
@@ -119,6 +119,7 @@ def test_a_result_that_reached_the_backend_is_taken_from_there(app: Celery, mid_
     assert body.ran == []
 
 
+@runs_tasks_with_an_eta
 @pytest.mark.parametrize("countdown", [0, 0.5])
 def test_a_retry_that_was_written_down_and_not_sent_is_sent_without_the_body(app: Celery, mid_of_next_send: str, countdown: float) -> None:
     body = Body(app, lambda task: task.request.retries)
