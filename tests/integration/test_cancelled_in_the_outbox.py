@@ -1,14 +1,15 @@
 """A task cancelled when it has been claimed for a broker apart, and not been published yet, ends like any other cancelled task."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from celery import Celery, chord, signals
+from celery import Celery, chord
 
 from celery_tw import TimeWheel
 from celery_tw.integration.node import Node
+from tests.claiming import claim
 from tests.waiting import wait_until
 
 
@@ -24,39 +25,6 @@ def shop(make_app: Callable[..., Celery], redis_url: str) -> Celery:
         return sum(numbers)
 
     return app
-
-
-@pytest.fixture
-def revoked() -> Iterator[list[str]]:
-    """The ids of the tasks that ``task_revoked`` was sent for."""
-    heard: list[str] = []
-
-    def receive(sender: Any, request: Any, **facts: Any) -> None:
-        heard.append(request.id)
-
-    signals.task_revoked.connect(receive)
-    yield heard
-    signals.task_revoked.disconnect(receive)
-
-
-@pytest.fixture
-def leader(shop: Celery) -> Iterator[Node]:
-    """A scheduler that leads and is stepped by hand."""
-    node = Node(shop)
-    node.elector.step()
-    assert node.elector.leads()
-    yield node
-    node.close()
-
-
-def claim(leader: Node, count: int) -> None:
-    """Let *leader* claim *count* tasks for the broker."""
-
-    def claimed() -> bool:
-        leader.engine.step()
-        return leader.parts.claims.sizes().waiting == count
-
-    wait_until(claimed, message=f"{count} tasks to be due and claimed")
 
 
 def test_its_result_becomes_revoked_and_it_does_not_go_out(shop: Celery, leader: Node, revoked: list[str]) -> None:

@@ -3,13 +3,13 @@
 import logging
 import pickle
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import redis
-from celery import Celery, chord, group, signals
+from celery import Celery, chord, group
 from celery.app.control import Control
 from celery.exceptions import TaskRevokedError
 from kombu import serialization
@@ -63,19 +63,6 @@ def broadcasts(shop: Celery, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str,
 
     monkeypatch.setattr(Control, "broadcast", listening)
     return heard
-
-
-@pytest.fixture
-def revoked() -> Iterator[list[str]]:
-    """The ids of the tasks that ``task_revoked`` was sent for."""
-    heard: list[str] = []
-
-    def receive(sender: Any, request: Any, **facts: Any) -> None:
-        heard.append(request.id)
-
-    signals.task_revoked.connect(receive)
-    yield heard
-    signals.task_revoked.disconnect(receive)
 
 
 def waiting(wheel: TimeWheel) -> int:

@@ -1,6 +1,6 @@
 """What RabbitMQ does not take is buried, and a person sends it again or discards it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,7 +12,7 @@ from kombu import Connection, Exchange, Queue
 from celery_tw import TimeWheel, UnknownMessage, once
 from celery_tw.integration.node import Node
 from celery_tw.scheduler.outbox import REFUSALS
-from tests.waiting import wait_until
+from tests.claiming import claim
 
 
 @pytest.fixture
@@ -37,26 +37,6 @@ def shop(make_app: Callable[..., Celery], redis_url: str, rabbitmq_url: str) -> 
 @pytest.fixture
 def wheel(shop: Celery) -> TimeWheel:
     return TimeWheel(shop)
-
-
-@pytest.fixture
-def leader(shop: Celery) -> Iterator[Node]:
-    """A scheduler that leads and is stepped by hand."""
-    node = Node(shop)
-    node.elector.step()
-    assert node.elector.leads()
-    yield node
-    node.close()
-
-
-def claim(leader: Node, count: int) -> None:
-    """Let *leader* claim *count* tasks for the broker."""
-
-    def claimed() -> bool:
-        leader.engine.step()
-        return leader.parts.claims.sizes().waiting == count
-
-    wait_until(claimed, message=f"{count} tasks to be due and claimed")
 
 
 def publish(leader: Node, times: int) -> None:
