@@ -2,10 +2,9 @@
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import redis
+from example_project.brokers_redis import BrokersRedis
 
 ENTRIES = "example_project:inventory"
 COUNTED = "example_project:counted"
@@ -25,29 +24,20 @@ class Journal:
     """Appends and reads entries."""
 
     def __init__(self, app: Any) -> None:
-        self.app = app
-
-    @cached_property
-    def client(self) -> redis.Redis:
-        """A client of the broker's Redis, made when it is first used: in a worker after the fork."""
-        return self._connection.default_channel.client
-
-    @cached_property
-    def _connection(self) -> Any:
-        return self.app.connection_for_write()
+        self.redis = BrokersRedis(app)
 
     def write(self, entry: Entry) -> None:
         """Append *entry*."""
-        self.client.rpush(ENTRIES, json.dumps([entry.what, entry.pid, entry.counted, entry.token]))
+        self.redis.client.rpush(ENTRIES, json.dumps([entry.what, entry.pid, entry.counted, entry.token]))
 
     def entries(self) -> list[Entry]:
         """Return all entries, the oldest first."""
-        return [Entry(*json.loads(raw)) for raw in self.client.lrange(ENTRIES, 0, -1)]
+        return [Entry(*json.loads(raw)) for raw in self.redis.client.lrange(ENTRIES, 0, -1)]
 
     def count_shelf(self) -> None:
         """Note that one more shelf was counted, by whoever it was."""
-        self.client.incr(COUNTED)
+        self.redis.client.incr(COUNTED)
 
     def shelves_counted(self) -> int:
         """Return how often a shelf was counted; one that was counted twice is in it twice."""
-        return int(self.client.get(COUNTED) or 0)
+        return int(self.redis.client.get(COUNTED) or 0)

@@ -5,10 +5,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
-import redis
+from example_project.brokers_redis import BrokersRedis
 
 KEY = "example_project:ledger"
 
@@ -27,22 +26,13 @@ class Ledger:
     """Appends and reads lines."""
 
     def __init__(self, app: Any) -> None:
-        self.app = app
-
-    @cached_property
-    def client(self) -> redis.Redis:
-        """A client of the broker's Redis, made when it is first used: in a worker after the fork."""
-        return self._connection.default_channel.client
-
-    @cached_property
-    def _connection(self) -> Any:
-        return self.app.connection_for_write()
+        self.redis = BrokersRedis(app)
 
     def write(self, entry: str, slot: datetime | None, *, task_id: str) -> None:
         """Append that a task for *entry* and *slot* starts now."""
         slot_ms = None if slot is None else round(slot.timestamp() * 1000)
-        self.client.rpush(KEY, json.dumps([entry, slot_ms, time.time_ns() // 1_000_000, task_id]))
+        self.redis.client.rpush(KEY, json.dumps([entry, slot_ms, time.time_ns() // 1_000_000, task_id]))
 
     def read(self, first: int) -> Iterator[Line]:
         """Return the lines from number *first* on."""
-        return (Line(*json.loads(raw)) for raw in self.client.lrange(KEY, first, -1))
+        return (Line(*json.loads(raw)) for raw in self.redis.client.lrange(KEY, first, -1))
