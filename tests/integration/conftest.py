@@ -10,12 +10,13 @@ from celery_tw.integration.node import Node
 
 
 @pytest.fixture
-def revoked() -> Iterator[list[str]]:
-    """The ids of the tasks that ``task_revoked`` was sent for."""
+def revoked(shop: Celery) -> Iterator[list[str]]:
+    """The ids of the tasks of *shop* that ``task_revoked`` was sent for: a worker that another test left behind sends it as well."""
     heard: list[str] = []
 
     def receive(sender: Any, request: Any, **facts: Any) -> None:
-        heard.append(request.id)
+        if sender.app is shop:
+            heard.append(request.id)
 
     signals.task_revoked.connect(receive)
     yield heard

@@ -129,6 +129,7 @@ def test_a_retry_that_was_written_down_and_not_sent_is_sent_without_the_body(app
     assert body.ran == [1]
 
 
+@runs_tasks_with_an_eta
 def test_a_retry_that_was_sent_before_its_process_died_runs_once(app: Celery, redis_client: redis.Redis, mid_of_next_send: str) -> None:
     body = Body(app, lambda task: task.retry(countdown=0) if task.request.retries == 0 else "done")
     body.come_to_die(mid_of_next_send)
@@ -141,6 +142,7 @@ def test_a_retry_that_was_sent_before_its_process_died_runs_once(app: Celery, re
     assert body.ran == [0, 1]
 
 
+@runs_tasks_with_an_eta
 def test_a_process_that_lost_its_run_does_not_send_its_retry(app: Celery, redis_client: redis.Redis) -> None:
     def lose_then_retry(task: Any) -> Any:
         if len(body.ran) == 1:
@@ -222,6 +224,7 @@ def test_a_part_of_a_chord_waits_until_the_claim_of_a_dead_process_on_the_body_h
         body.task.pop_request()
 
 
+@runs_tasks_with_an_eta
 def test_a_retry_begins_when_the_run_before_it_has_said_retry(app: Celery, redis_client: redis.Redis) -> None:
     """Or Celery would write RETRY over its result."""
 

@@ -14,7 +14,7 @@ import celery_tw
 from celery_tw import TimeWheel
 from celery_tw.integration.runs.counting import counting_of
 from celery_tw.stores.redis.keys import Keys
-from tests.stock_worker import working
+from tests.stock_worker import runs_tasks_with_an_eta, working
 from tests.waiting import wait_until
 
 MakeApp = Callable[..., Celery]
@@ -132,6 +132,7 @@ def test_a_retry_is_the_same_task_and_open_until_it_has_ended(app: Celery) -> No
         until_none_is_open(app)
 
 
+@runs_tasks_with_an_eta
 def test_a_retry_that_runs_at_once_ends_the_task(app: Celery) -> None:
     @app.task(shared=False, bind=True)
     def work(self: Any) -> int:

@@ -12,7 +12,7 @@ import celery_tw.stores.redis.runs
 from celery_tw.integration.runs.runner import mid_of, runner_of
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.runs import Right
-from tests.stock_worker import working
+from tests.stock_worker import runs_tasks_with_an_eta, working
 from tests.waiting import wait_until
 
 MakeApp = Callable[..., Celery]
@@ -112,6 +112,7 @@ def celery_signals_end(task: Any) -> None:
     runner_of(task.app).end(task, task.request.tw_run, "SUCCESS", None)
 
 
+@runs_tasks_with_an_eta
 def test_a_retry_is_a_run_of_its_own(app: Celery) -> None:
     @app.task(base=celery_tw.Task, bind=True, shared=False, max_retries=3)
     def flaky(self: Any) -> int:
