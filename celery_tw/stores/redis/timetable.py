@@ -277,6 +277,8 @@ class Timetable:
     def static_among(self, names: Sequence[str]) -> list[str]:
         """Return those of *names* that are settings entries."""
         with translated_errors("HMGET"):
+            if not self.client.hlen(self.keys.static):
+                return []
             starts = self.client.hmget(self.keys.static, list(names))
         return [name for name, start in zip(names, starts, strict=True) if start is not None]
 
