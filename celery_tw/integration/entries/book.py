@@ -70,7 +70,7 @@ class Book:
                 try:
                     now_ms = redis_time.now_ms()
                     drafts = [self.drafter.draft(now_ms=now_ms, **_spec(spec)) for spec in chunk]
-                    self._refuse_static(*(draft.definition.name for draft in drafts))
+                    self._refuse_static(*(draft.name for draft in drafts))
                     following = self.storing.begin(line, drafts, now_ms=now_ms)
                 finally:
                     statuses.update(_statuses(begun))

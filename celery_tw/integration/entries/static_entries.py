@@ -217,7 +217,7 @@ class Installer:
         except (InvalidEntry, InvalidSchedule) as error:
             if len(drafts) > 1:
                 return [outcome for draft in drafts for outcome in self._store_apart([draft], start_ms)]
-            logger.error("entry %r of beat_schedule is left out: %s", drafts[0].definition.name, error)
+            logger.error("entry %r of beat_schedule is left out: %s", drafts[0].name, error)
             return []
 
     def _remove_gone(self, before: Mapping[str, int], start_ms: int) -> None:

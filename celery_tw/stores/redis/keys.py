@@ -59,7 +59,7 @@ key                 type    life        holds (written by)
 Entry ids are numbers. A recurring entry's id is even, a one-time task's is odd: the leader can tell what it holds by the id alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 CANCELLED_KEPT_MS = 7 * 24 * 3600 * 1000
 ANSWER_KEPT_MS = 60 * 1000
@@ -96,10 +96,10 @@ class Keys:
 
     namespace: str
     shard: int = 0
+    tag: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def tag(self) -> str:
-        return f"{{tw:{self.namespace}:{self.shard}}}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tag", f"{{tw:{self.namespace}:{self.shard}}}")
 
     @property
     def due(self) -> str:

@@ -43,6 +43,14 @@ class Script:
                 client.script_load(self.text)
                 return client.evalsha(self.digest, len(keys), *keys, *args)
 
+    def post(self, own: Any, keys: list[str | bytes], args: list[Argument], *, heed: Callable[[Any], None]) -> None:
+        """Send the script over *own* connections; *heed* takes the reply, or the client's error, when it is read.
+
+        Raises `StoreUnavailable` when it could not be sent.
+        """
+        with translated_errors(self.name):
+            own.post(self.digest, len(keys), *keys, *args, heed=heed)
+
 
 @cache
 def script(name: str) -> Script:
