@@ -19,6 +19,7 @@ from celery.beat import Scheduler
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured
 from celery_tw.integration.banner import banner
 from celery_tw.integration.connected import Connected
+from celery_tw.integration.dags.parts import has_database, sqlalchemy_or_refuse
 from celery_tw.integration.node import Node
 from celery_tw.integration.timewheel import TimeWheel
 
@@ -38,6 +39,8 @@ class TimeWheelScheduler(Scheduler):
         TimeWheel(app)
         try:
             Connected(app)
+            if has_database(app):
+                sqlalchemy_or_refuse()
         except ImproperlyConfigured as error:
             raise SystemExit(f"celery-tw: {error}") from error
         super().__init__(app, *args, lazy=True, **kwargs)
