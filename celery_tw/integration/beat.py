@@ -32,6 +32,7 @@ class TimeWheelScheduler(Scheduler):
     """The time wheel as a scheduler of Celery's beat."""
 
     max_interval = LOOK_S
+    lock_key = None  # RedBeat, where it is imported, asks every scheduler for it, and ends with an error without
 
     def __init__(self, app: Any, *args: Any, lazy: bool = False, **kwargs: Any) -> None:
         self._node: Node | None = None
