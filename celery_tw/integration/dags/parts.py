@@ -5,6 +5,7 @@ This is where SQLAlchemy is imported: an app without DAGs never has it.
 
 import os
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from celery_tw import events
@@ -33,16 +34,15 @@ class DagParts:
         self.settings = Settings.read(app.conf, app_name=app.main)
         if self.settings.database_url is None:
             raise ImproperlyConfigured("DAGs need a database: set tw_database_url, for example to 'postgresql+psycopg://user@host/name'")
+        sqlalchemy_or_refuse()
         self.url = self.settings.database_url
         self.clock = SystemClock()
 
     @cached_property
     def untouched(self) -> "Database":
         """The database as it is, with or without tables."""
-        try:
-            from celery_tw.stores.sql.database import Database  # noqa: PLC0415 - only who uses DAGs has SQLAlchemy
-        except ModuleNotFoundError as error:
-            raise ImproperlyConfigured(f"DAGs need SQLAlchemy ({error}): pip install 'celery-tw[sql]'") from error
+        from celery_tw.stores.sql.database import Database  # noqa: PLC0415 - only who uses DAGs has SQLAlchemy
+
         return Database(self.url)
 
     @cached_property
@@ -127,6 +127,12 @@ def parts_of(app: Any) -> DagParts:
         parts = DagParts(app)
         app._tw_dags = (os.getpid(), parts)
     return parts
+
+
+def sqlalchemy_or_refuse() -> None:
+    """Raise ImproperlyConfigured, with the remedy, where SQLAlchemy is not installed."""
+    if find_spec("sqlalchemy") is None:
+        raise ImproperlyConfigured("DAGs need SQLAlchemy, which is not installed: pip install 'celery-tw[sql]'")
 
 
 def has_database(app: Any) -> bool:

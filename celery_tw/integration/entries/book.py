@@ -87,7 +87,9 @@ class Book:
         return self.reading.entry(name, self._find(name))
 
     def entries(self, *, prefix: str = "", limit: int = 100, cursor: int | None = None) -> Page:
-        """Return about *limit* entries whose names begin with *prefix*, and a cursor for more."""
+        """Return about *limit* entries whose names begin with *prefix*, and a cursor for more; raises `InvalidEntry`."""
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise InvalidEntry(f"limit is a whole number, 1 or more, not {limit!r}")
         following, named = self.timetable.names(prefix=prefix, limit=limit, cursor=cursor or 0)
         return Page(entries=self.reading.entries(sorted(named)), cursor=following or None)
 

@@ -87,6 +87,8 @@ class translated_errors:  # noqa: N801 - reads as a clause of `with`
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, redis.exceptions.AuthenticationError):
+            raise StoreUnavailable(f"{self.verb}: Redis does not take the user and password of its URL: {error}") from error
         if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)):
             raise StoreUnavailable(f"{self.verb}: Redis did not answer: {error}") from error
         if isinstance(error, redis.exceptions.ResponseError):
