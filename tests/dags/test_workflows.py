@@ -1,8 +1,6 @@
 """Workflows in a worker of threads: what runs, in which order, and with what."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,32 +12,9 @@ from celery_tw import DAG, DependencyCycle, InvalidDag, TimeWheel, UnknownDagRun
 from celery_tw.errors import ImproperlyConfigured
 from celery_tw.integration.dags.results import LARGEST_RESULT, ResultGone
 from tests.dags.conftest import Diary, MakeApp
-from tests.stock_worker import runs_tasks_with_an_eta, stock_worker
+from tests.dags.writing import TIMEOUT_S, dag_of, states, work, working
+from tests.stock_worker import runs_tasks_with_an_eta
 from tests.waiting import wait_until
-
-TIMEOUT_S = 30
-
-
-@contextmanager
-def working(app: Celery, *, concurrency: int = 4, **options: Any) -> Iterator[None]:
-    with stock_worker(app, pool="threads", concurrency=concurrency, **options):
-        yield
-
-
-def work(app: Celery, key: str, result: Any = None) -> Any:
-    return app.tasks["shop.work"].s(key, result)
-
-
-def states(run: Any) -> dict[str, str]:
-    return {node.key: node.state for node in run.nodes()}
-
-
-def dag_of(app: Celery, **after: str) -> DAG:
-    """``dag_of(app, a="", b="a")``: nodes of ``shop.work``, each after those that are named."""
-    with DAG("etl") as dag:
-        for key, parents in after.items():
-            dag.node(key, work(app, key, key.upper()), after=parents.split())
-    return dag
 
 
 def test_a_diamond_runs_each_node_once_and_after_its_parents(app: Celery, tw: TimeWheel, diary: Diary) -> None:

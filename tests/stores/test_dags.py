@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from celery_tw.core.dag_spec import DagSpec, NodeSpec, digest
 from celery_tw.core.dag_state import ENDED, NodeState, OnFailure, RunState, Trigger
@@ -17,15 +17,16 @@ from celery_tw.stores.sql.control import Control
 from celery_tw.stores.sql.database import Database
 from celery_tw.stores.sql.progress import Ended, Progress, Settled
 from celery_tw.stores.sql.reading import Reading
-from celery_tw.stores.sql.set_up import set_up
+from celery_tw.stores.sql.set_up import set_up, stored_version
 from celery_tw.stores.sql.submitting import Submitting
 from celery_tw.stores.sql.sweeping import Sweeping
-from celery_tw.stores.sql.tables import node, schema
+from celery_tw.stores.sql.tables import VERSION, node, schema
 from tests.databases import KINDS, database_of
 
 RUN = "a" * 32
 GOOD = Ended(NodeState.SUCCEEDED, "1")
 BAD = Ended(NodeState.FAILED, error="ValueError('no')")
+ADDED_SINCE_THE_FIRST_VERSION = [("tw_dag_run", "entry")]
 
 
 class Store:
@@ -538,7 +539,20 @@ def test_tables_are_made_by_several_at_once_and_those_of_a_newer_version_left_al
         with pytest.raises(NewerSchema):
             set_up(store.database)
     finally:
-        store.database.transaction(lambda connection: connection.execute(update(schema).values(version=1)))
+        store.database.transaction(lambda connection: connection.execute(update(schema).values(version=VERSION)))
+
+
+def test_tables_of_an_older_version_get_what_they_lack_and_keep_what_they_have(store: Store, url: str) -> None:
+    store.submit(a={}, b={"after": "a"})
+    for table, column in ADDED_SINCE_THE_FIRST_VERSION:
+        store.database.transaction(lambda connection: connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}")))  # noqa: B023 - used at once
+    store.database.transaction(lambda connection: connection.execute(update(schema).values(version=1)))
+
+    at_once(4, lambda _: set_up_and_close(url))
+
+    assert store.database.transaction(stored_version) == VERSION
+    assert store.end("a") == {"b"}
+    assert store.end("b") == set()
 
 
 def set_up_and_close(url: str) -> None:

@@ -16,6 +16,7 @@ from celery_tw.core.dag_state import NodeState
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import DatabaseUnavailable
 from celery_tw.integration.dags.parts import parts_of
+from celery_tw.integration.runs.counting import open_task
 
 SUBMIT = "celery_tw.dags.submit"
 PATIENT = {
@@ -40,7 +41,9 @@ def _submit(self: Any, definition: str) -> str:
     """Submit the DAG stored as *definition*, once for this task, however often its message comes; return the run's id."""
     from celery_tw.integration.dags.dags import Dags  # noqa: PLC0415 - it imports the parts that need SQLAlchemy
 
-    return Dags(self.app).submit_stored(definition, idempotency_key=f"task {self.request.id}").id
+    counted = open_task(self.request)
+    entry = None if counted is None else counted.name
+    return Dags(self.app).submit_stored(definition, idempotency_key=f"task {self.request.id}", entry=entry).id
 
 
 def _resolve(self: Any, node: str, state: str, result: str | None, by_reference: bool, error: str, final: bool) -> None:

@@ -12,6 +12,7 @@ from celery_tw.clock import SystemClock
 from celery_tw.core.dag_state import RUN_ENDED, NodeState
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import ImproperlyConfigured
+from celery_tw.integration.dags.open_runs import OpenRuns
 from celery_tw.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,6 +96,10 @@ class DagParts:
 
         return Carrier(self)
 
+    @cached_property
+    def open_runs(self) -> OpenRuns:
+        return OpenRuns(self.app, self.settings)
+
     def settle(self, node_id: NodeId, settled: "Settled") -> None:
         """Tell of a node's end, and send what it released."""
         self.tell(node_id, settled)
@@ -107,13 +112,17 @@ class DagParts:
         facts = {"run_id": node_id.run_id, "dag": settled.dag}
         if settled.state not in (None, NodeState.QUEUED):
             events.dag_node_ended.send(sender=self, node=settled.key, state=str(settled.state), attempt=node_id.attempt, **facts)
-        if settled.run_state in RUN_ENDED:
+        if settled.run_state is not None and settled.run_state in RUN_ENDED:
             events.dag_run_ended.send(sender=self, state=str(settled.run_state), **facts)
+            if settled.entry is not None:
+                self.open_runs.follow(settled.entry, node_id.run_id, settled.run_state)
 
     def close(self) -> None:
         """End the thread and close the connections."""
         if "carrier" in vars(self):
             self.carrier.pulse.stop()
+        if "open_runs" in vars(self):
+            self.open_runs.close()
         if "untouched" in vars(self):
             self.untouched.close()
 

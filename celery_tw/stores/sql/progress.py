@@ -34,7 +34,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What came of an end: whether it was *accepted*, the node's and the run's state now, and what is to be sent."""
+    """What came of an end: whether it was *accepted*, the node's and the run's state now, and what is to be sent.
+
+    *entry* is what the run counts as a fire of.
+    """
 
     accepted: bool
     released: tuple[Released, ...] = ()
@@ -42,6 +45,7 @@ class Settled:
     run_state: RunState | None = None
     key: str = ""
     dag: str = ""
+    entry: str | None = None
 
 
 REFUSED = Settled(False)
@@ -109,12 +113,18 @@ class Progress:
             failed, cancelled = ended.state is NodeState.FAILED, settling.state is RunState.CANCELLED
             if failed and not cancelled and not ended.final and found.retries_left > 0:
                 retry(settling, node_id, error=ended.error, retries_left=found.retries_left - 1)
-                return Settled(True, tuple(settling.close()), NodeState.QUEUED, settling.state, found.node_key, settling.dag)
+                return settled(settling, found.node_key, NodeState.QUEUED)
             how = replace(ended, state=NodeState.CANCELLED) if failed and cancelled else ended
             finish(settling, node_id.number, how)
-            return Settled(True, tuple(settling.close()), how.state, settling.state, found.node_key, settling.dag)
+            return settled(settling, found.node_key, how.state)
 
         return self.database.transaction(write)
+
+
+def settled(settling: Settling, key: str, state: NodeState | None) -> Settled:
+    """Close *settling*, which has moved the node *key* to *state*, and return what came of it."""
+    released = tuple(settling.close())
+    return Settled(True, released, state, settling.state, key, settling.dag, settling.entry)
 
 
 def retry(settling: Settling, node_id: NodeId, *, error: str, retries_left: int) -> None:

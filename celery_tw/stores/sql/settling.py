@@ -89,6 +89,7 @@ class Settling:
         self.connection = connection
         self.run_id: str = locked.id
         self.dag: str = locked.name
+        self.entry: str | None = locked.entry
         self.state = RunState(locked.state)
         self.open_nodes: int = locked.open_nodes
         self.ended_ms: int | None = locked.ended_ms

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from celery_tw.core.dag_state import UNDER_WAY, NodeState, RunState
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import StaleEpoch
 from celery_tw.stores.sql.database import Database
-from celery_tw.stores.sql.progress import REFUSED, Ended, Settled, finish, retry
+from celery_tw.stores.sql.progress import REFUSED, Ended, Settled, finish, retry, settled
 from celery_tw.stores.sql.settling import Settling
 from celery_tw.stores.sql.tables import fence, node, run
 
@@ -26,6 +26,15 @@ class Pulse:
     sends: int
     not_before_ms: int | None
     task: str
+
+
+@dataclass(frozen=True, slots=True)
+class CountedRun:
+    """A run that counts as a fire of *entry* until it has ended."""
+
+    id: str
+    entry: str
+    state: RunState
 
 
 class Sweeping:
@@ -84,10 +93,19 @@ class Sweeping:
             else:
                 settling.change([pulse.id.number], sends=pulse.sends + 1, losses=found.losses + lost, beat=pulse.beat + 1)
                 settling.queue([pulse.id.number])
-            released = settling.close()
-            return Settled(True, tuple(released), None, settling.state, found.node_key, settling.dag)
+            return settled(settling, found.node_key, None)
 
         return self.database.transaction(write)
+
+    def counted_runs(self, *, ended_after_ms: int) -> list[CountedRun]:
+        """Return the runs that count as fires of entries: those that have not ended, and those that ended after *ended_after_ms*."""
+
+        def read(connection: Connection) -> list[CountedRun]:
+            lately = or_(run.c.ended_ms.is_(None), run.c.ended_ms > ended_after_ms)
+            rows = select(run.c.id, run.c.entry, run.c.state).where(run.c.namespace == self.namespace, lately, run.c.entry.is_not(None))
+            return [CountedRun(row.id, row.entry, RunState(row.state)) for row in connection.execute(rows.limit(READ_AT_MOST))]
+
+        return self.database.look(read)
 
     def forget(self, *, before_ms: int, epoch: int) -> int:
         """Delete a few of the runs that ended before *before_ms*; return how many. Raises `StaleEpoch`."""
