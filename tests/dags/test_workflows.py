@@ -298,6 +298,22 @@ def test_a_task_that_ignores_itself_is_skipped_and_one_that_rejects_itself_faile
     assert states(run) == {"ignoring": "skipped", "rejecting": "failed"}
 
 
+def test_a_copy_that_comes_to_the_process_that_runs_its_node_neither_runs_nor_ends_it(
+    app: Celery, tw: TimeWheel, diary: Diary, caplog: pytest.LogCaptureFixture
+) -> None:
+    diary.gates["a"] = threading.Event()
+    caplog.set_level("INFO", "celery_tw")
+    with working(app):
+        run = tw.dags.submit(dag_of(app, a="", b="a"))
+        wait_until(lambda: diary.began == ["a"], TIMEOUT_S)
+        work(app, "a").apply_async(task_id=run.nodes()[0].task_id)
+        wait_until(lambda: "is not run: another copy of it is" in caplog.text or len(diary.began) > 1, TIMEOUT_S)
+        work(app, "other").apply_async().get(timeout=TIMEOUT_S)
+        diary.gates["a"].set()
+        assert run.wait(TIMEOUT_S).state == "succeeded"
+    assert diary.began == ["a", "other", "b"]
+
+
 def test_a_node_that_replaces_itself_fails_and_says_what_to_do(app: Celery, tw: TimeWheel, diary: Diary) -> None:
     @app.task(name="shop.replacing", bind=True, shared=False)
     def replacing(self: Any) -> None:

@@ -61,7 +61,7 @@ def _elsewhere(task: Any, task_id: Any) -> NodeId | None:
     if node_id is None or task is None or not has_database(task.app):
         return None
     parts = vars(task.app).get("_tw_dags", (0, None))[1]
-    carries = parts is not None and "carrier" in vars(parts) and task_id in parts.carrier.carried
+    carries = parts is not None and "carrier" in vars(parts) and parts.carrier.carries(node_id)
     return None if carries else node_id
 
 
