@@ -3,7 +3,7 @@
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -131,8 +131,20 @@ class _shut:  # noqa: N801 - it reads as a verb
 def test_random_graphs_survive_kills_of_workers_and_of_the_leader_and_of_redis(
     make_works: Callable[..., Works], server: EmbeddedServer, kind: str
 ) -> None:
-    """Several graphs at a time, a kill every second or so; each node ends once, after its parents, and no run is stuck."""
-    works = make_works(kind)
+    survive_kills(make_works(kind), servers=[server], what=kind)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_random_graphs_survive_kills_with_rabbitmq_as_the_broker(
+    make_works: Callable[..., Works], processes: Processes, server: EmbeddedServer, rabbit_server: RabbitServer
+) -> None:
+    works = make_works(broker_url=rabbit_server.url, tw_redis_url=processes.url, broker_heartbeat=10)
+    survive_kills(works, servers=[server, rabbit_server], what="sqlite, RabbitMQ")
+
+
+def survive_kills(works: Works, *, servers: Sequence[EmbeddedServer | RabbitServer], what: str) -> None:
+    """Run several graphs at a time, a kill every second or so; each node ends once, after its parents, and no run is stuck."""
     randomness = random.Random(GRAPHS)
     beats = [works.beat(), works.beat()]
     workers = [works.worker(), works.worker()]
@@ -150,8 +162,7 @@ def test_random_graphs_survive_kills_of_workers_and_of_the_leader_and_of_redis(
                 os.killpg(beats.pop(0).pid, signal.SIGKILL)
                 beats.append(works.beat())
             elif whom < 0.35:
-                server.kill()
-                server.restart()
+                kill_and_restart(randomness.choice(servers))
             else:
                 os.killpg(workers.pop(0).pid, signal.SIGKILL)
                 workers.append(works.worker())
@@ -160,7 +171,15 @@ def test_random_graphs_survive_kills_of_workers_and_of_the_leader_and_of_redis(
             works.check(run, graph, kills=killed)
         left, kills, done = left - batch, kills + killed, done + batch
     assert (done, kills > 0) == (GRAPHS, True)
-    print(f"{done} graphs, {kills} kills, {kind}: 0 stuck")  # noqa: T201 - the figure that the documentation gives
+    print(f"{done} graphs, {kills} kills, {what}: 0 stuck")  # noqa: T201 - the figure that the documentation gives
+
+
+def kill_and_restart(server: EmbeddedServer | RabbitServer) -> None:
+    server.kill()
+    if isinstance(server, EmbeddedServer):
+        server.restart()
+    else:
+        server.start()
 
 
 def all_ended(runs: list[DagRun]) -> bool:
