@@ -418,6 +418,8 @@ def test_a_cycle_is_refused_before_anything_is_written(app: Celery, tw: TimeWhee
         (lambda dag, task: dag.node("a", task.s(), trigger="sometimes"), "trigger is one of 'all_success'"),
         (lambda dag, task: dag.node("a", task.s(), on_failure="weep"), "on_failure is one of 'block'"),
         (lambda dag, task: dag.node("a", task.s(), retries=-1), "retries is a whole number"),
+        (lambda dag, task: dag.node("a", task.s(), retries=1, retry_delay=-1), "retry_delay is a number of seconds"),
+        (lambda dag, task: dag.node("a", task.s(), retry_delay=5), "has a retry_delay and no retries"),
         (lambda dag, task: dag.node("b", task.si(), args_from=[dag.node("a", task.s())]), "its signature is immutable"),
         (lambda dag, task: dag.node("a", task.s(object())), "cannot be written as JSON"),
         (lambda dag, task: dag.node("a", task.s("x" * 300_000)), "pass a reference instead"),

@@ -26,7 +26,7 @@ from tests.databases import KINDS, database_of
 RUN = "a" * 32
 GOOD = Ended(NodeState.SUCCEEDED, "1")
 BAD = Ended(NodeState.FAILED, error="ValueError('no')")
-ADDED_SINCE_THE_FIRST_VERSION = [("tw_dag_run", "entry")]
+ADDED_SINCE_THE_FIRST_VERSION = [("tw_dag_run", "entry"), ("tw_dag_node", "retry_delay_ms")]
 
 
 class Store:
@@ -232,6 +232,31 @@ def test_a_failed_node_runs_again_as_often_as_it_may_and_its_children_wait(store
         assert store.states() == {"a": "queued", "b": "pending"}
     assert store.end("a", BAD) == set()
     assert store.states() == {"a": "failed", "b": "blocked"}
+
+
+def test_a_failed_node_waits_before_it_runs_again_twice_as_long_each_time(store: Store) -> None:
+    store.submit(a={"retries": 2, "retry_delay_ms": 1000}, b={"after": "a"})
+    for delay_ms in (1000, 2000):
+        (released,) = store.progress.end(store.id("a"), BAD, now_ms=50).released
+        assert (released.id, released.due_ms) == (store.id("a"), 50 + delay_ms)
+        assert store.states() == {"a": "queued", "b": "pending"}
+        (sent,) = store.progress.let_go(store.id("a"), now_ms=released.due_ms)
+        assert (sent.id, sent.due_ms) == (store.id("a"), None)
+        assert store.progress.let_go(store.id("a"), now_ms=released.due_ms) == []
+    assert store.end("a", BAD) == set()
+
+
+def test_a_node_that_waits_for_its_retry_waits_on_in_a_paused_run_and_no_more_in_a_cancelled_one(store: Store) -> None:
+    store.submit(a={"retries": 1, "retry_delay_ms": 1000}, b={"retries": 1, "retry_delay_ms": 1000})
+    store.end("a", BAD)
+    store.end("b", BAD)
+    store.control.pause(RUN, now_ms=60)
+    assert store.progress.let_go(store.id("a"), now_ms=2000) == []
+    assert store.states() == {"a": "ready", "b": "queued"}
+    assert [each.key for each in store.control.resume(RUN, now_ms=2500).released] == ["a"]
+    store.control.cancel(RUN, now_ms=3000)
+    assert store.progress.let_go(store.id("b"), now_ms=3000) == []
+    assert store.states() == {"a": "cancelled", "b": "cancelled"}
 
 
 def test_a_revoked_node_is_not_tried_again(store: Store) -> None:

@@ -4,12 +4,16 @@ A node's task id says which node it is, and so do three headers, for those who l
 over a list, ends with a task of ours, which has the node's id: ``canvas | collect``. Its parts have ids of Celery's own, so a canvas cannot
 be sent in part again; once sent it counts as running, for a day.
 
+A node that is to be sent later (``retry_delay``) stays in SQL until then: a message to ourselves waits in the timetable, or as Celery's
+ETA, and lets it go. The run may have been paused or cancelled meanwhile.
+
 What cannot be sent is no error of the sender: the node fails, with the reason.
 """
 
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from celery.canvas import Signature, chord, group
@@ -27,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 COLLECT = "celery_tw.dags.collect"
 FAIL = "celery_tw.dags.fail"
+LET_GO = "celery_tw.dags.let_go"
 RUN, NODE, ATTEMPT = "tw_dag_run", "tw_dag_node", "tw_dag_attempt"
 CANVAS_PATIENCE_MS = 24 * 3600 * 1000
 LONGEST_LIST = 10_000
@@ -61,6 +66,9 @@ class Sending:
 
     def _send(self, released: Released) -> Ended | None:
         """Send one node; return its end, if it ends with that."""
+        if released.due_ms is not None and released.due_ms > self.clock.wall_ms():
+            self._send_later(released.id, released.due_ms)
+            return None
         try:
             args = [value_of(given, self.app) for given in released.args_from]
             items = None if released.for_each is None else _checked_list(released, value_of(released.for_each, self.app))
@@ -79,6 +87,9 @@ class Sending:
             logger.exception("node %r of the run %s could not be sent", released.key, released.id.run_id)
             return failure(f"it could not be sent: {error!r}")
         return None
+
+    def _send_later(self, node_id: NodeId, due_ms: int) -> None:
+        self.app.tasks[LET_GO].apply_async(kwargs={"node": str(node_id)}, eta=datetime.fromtimestamp(due_ms / 1000, UTC))
 
     def _send_task(self, released: Released, signature: Any, args: list[Any]) -> None:
         headers = {**(signature.options.get("headers") or {}), **headers_of(released.id, released.key)}

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Update, and_, bindparam, exists, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Update, and_, bindparam, exists, or_, select, update
 
 from celery_tw.core.dag_state import UNDER_WAY, NodeState, RunState
 from celery_tw.core.node_id import NodeId
+from celery_tw.core.retry_delay import retry_delay_ms
 from celery_tw.errors import UnknownDagRun
 from celery_tw.stores.sql.database import Database
 from celery_tw.stores.sql.settling import Released, Settling
@@ -49,6 +50,7 @@ class Settled:
 
 
 REFUSED = Settled(False)
+RETRYING: tuple[Any, ...] = (node.c.retries, node.c.retries_left, node.c.retry_delay_ms)
 
 _this = and_(node.c.run_id == bindparam("at_run"), node.c.number == bindparam("at_number"), node.c.attempt == bindparam("at_attempt"))
 _lives = exists(select(run.c.id).where(run.c.id == bindparam("at_run"), run.c.state != RunState.CANCELLED))
@@ -64,7 +66,8 @@ def _starting(again: ColumnElement[bool]) -> Update:
 
 _START = _starting(and_(_running, node.c.delivery < _retries))
 _START_ALONE = _starting(_running)
-_UNDER_WAY = select(node.c.node_key, node.c.retries_left).where(_this, node.c.state.in_(sorted(UNDER_WAY)))
+_UNDER_WAY = select(node.c.node_key, *RETRYING).where(_this, node.c.state.in_(sorted(UNDER_WAY)))
+_WAITING = select(node.c.number).where(_this, node.c.state == NodeState.QUEUED, node.c.not_before_ms.is_not(None))
 
 
 class Progress:
@@ -99,6 +102,24 @@ class Progress:
         statement = update(node).where(_is(node_id), node.c.state == NodeState.RUNNING).values(state=NodeState.QUEUED, delivery=-1)
         self.database.transaction(lambda connection: connection.execute(statement))
 
+    def let_go(self, node_id: NodeId, *, now_ms: int) -> list[Released]:
+        """Return a node that waits for its next attempt as one to be sent now; nothing, when it does not wait any more.
+
+        In a paused run it waits for the run to be resumed instead.
+        """
+
+        def write(connection: Connection) -> list[Released]:
+            try:
+                settling = Settling.lock(connection, node_id.run_id, now_ms=now_ms)
+            except UnknownDagRun:
+                return []
+            if connection.execute(_WAITING, _at(node_id)).one_or_none() is None:
+                return []
+            settling.queue([node_id.number])
+            return settling.close()
+
+        return self.database.transaction(write)
+
     def end(self, node_id: NodeId, ended: Ended, *, now_ms: int) -> Settled:
         """Put the end of an attempt on record, with all that follows from it."""
 
@@ -112,7 +133,7 @@ class Progress:
                 return REFUSED
             failed, cancelled = ended.state is NodeState.FAILED, settling.state is RunState.CANCELLED
             if failed and not cancelled and not ended.final and found.retries_left > 0:
-                retry(settling, node_id, error=ended.error, retries_left=found.retries_left - 1)
+                retry(settling, node_id, found, error=ended.error)
                 return settled(settling, found.node_key, NodeState.QUEUED)
             how = replace(ended, state=NodeState.CANCELLED) if failed and cancelled else ended
             finish(settling, node_id.number, how)
@@ -127,11 +148,13 @@ def settled(settling: Settling, key: str, state: NodeState | None) -> Settled:
     return Settled(True, released, state, settling.state, key, settling.dag, settling.entry)
 
 
-def retry(settling: Settling, node_id: NodeId, *, error: str, retries_left: int) -> None:
-    """Send a node again, as its next attempt."""
-    values = {"attempt": node_id.attempt + 1, "retries_left": retries_left, "error": error, "started_ms": None, "sends": 0, "losses": 0}
+def retry(settling: Settling, node_id: NodeId, found: Row[Any], *, error: str) -> None:
+    """Send a node again, as its next attempt, when its delay is over; *found* has its `RETRYING`."""
+    left = found.retries_left - 1
+    values = {"attempt": node_id.attempt + 1, "retries_left": left, "error": error, "started_ms": None, "sends": 0, "losses": 0}
     settling.change([node_id.number], **values)
-    settling.queue([node_id.number])
+    delay_ms = retry_delay_ms(found.retry_delay_ms or 0, failures=found.retries - left)
+    settling.queue([node_id.number], due_ms=settling.now_ms + delay_ms if delay_ms else None)
 
 
 def finish(settling: Settling, number: int, ended: Ended) -> None:

@@ -72,7 +72,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A node to be sent."""
+    """A node to be sent, at once or at *due_ms*."""
 
     id: NodeId
     dag: str
@@ -80,6 +80,7 @@ class Released:
     signature: str
     args_from: tuple[Given, ...] = ()
     for_each: Given | None = None
+    due_ms: int | None = None
 
 
 class Settling:
@@ -96,6 +97,7 @@ class Settling:
         self.now_ms = now_ms
         self._to_send: list[int] = []
         self._rows: dict[int, Row[Any]] = {}
+        self._due_ms: dict[int, int | None] = {}
 
     @classmethod
     def lock(cls, connection: Connection, run_id: str, *, now_ms: int) -> "Settling":
@@ -113,11 +115,12 @@ class Settling:
         for chunk in chunks(sorted(numbers)):
             self._execute(_changing(tuple(values)), at=chunk, **new)
 
-    def queue(self, numbers: Sequence[int]) -> None:
-        """Let those nodes run: now, or when the run is resumed."""
+    def queue(self, numbers: Sequence[int], *, due_ms: int | None = None) -> None:
+        """Let those nodes run: now, at *due_ms*, or when the run is resumed."""
         if self.state is RunState.RUNNING:
-            self.change(numbers, state=NodeState.QUEUED, queued_ms=self.now_ms, delivery=-1, not_before_ms=None)
+            self.change(numbers, state=NodeState.QUEUED, queued_ms=self.now_ms, delivery=-1, not_before_ms=due_ms)
             self._to_send += numbers
+            self._due_ms |= dict.fromkeys(numbers, due_ms)
         else:
             self.change(numbers, state=NodeState.READY)
 
@@ -190,6 +193,7 @@ class Settling:
             signature=row.signature,
             args_from=tuple(given[number] for number in json.loads(row.args_from)),
             for_each=None if row.for_each is None else given[row.for_each],
+            due_ms=self._due_ms[row.number],
         )
 
     def _given(self, numbers: Sequence[int]) -> dict[int, Given]:

@@ -60,6 +60,7 @@ class Submitting:
                 "for_each": each.for_each,
                 "retries": each.retries,
                 "retries_left": each.retries,
+                "retry_delay_ms": each.retry_delay_ms,
                 "state": NodeState.PENDING,
                 "attempt": 1,
                 "unresolved": len(each.after),

@@ -8,7 +8,7 @@ from celery_tw.core.dag_state import UNDER_WAY, NodeState, RunState
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import StaleEpoch
 from celery_tw.stores.sql.database import Database
-from celery_tw.stores.sql.progress import REFUSED, Ended, Settled, finish, retry, settled
+from celery_tw.stores.sql.progress import REFUSED, RETRYING, Ended, Settled, finish, retry, settled
 from celery_tw.stores.sql.settling import Settling
 from celery_tw.stores.sql.tables import fence, node, run
 
@@ -78,16 +78,14 @@ class Sweeping:
             settling = Settling.lock(connection, pulse.id.run_id, now_ms=now_ms)
             unmoved = and_(node.c.state == pulse.state, node.c.beat == pulse.beat, node.c.sends == pulse.sends)
             here = and_(node.c.run_id == pulse.id.run_id, node.c.number == pulse.id.number, node.c.attempt == pulse.id.attempt, unmoved)
-            found = connection.execute(
-                select(node.c.losses, node.c.retries_left, node.c.node_key).where(here).with_for_update()
-            ).one_or_none()
+            found = connection.execute(select(node.c.losses, node.c.node_key, *RETRYING).where(here).with_for_update()).one_or_none()
             if found is None:
                 return REFUSED
             lost = pulse.state is NodeState.RUNNING
             if lost and settling.state is RunState.CANCELLED:
                 finish(settling, pulse.id.number, Ended(NodeState.CANCELLED))
             elif lost and found.losses >= most and found.retries_left > 0:
-                retry(settling, pulse.id, error=_lost(found.losses), retries_left=found.retries_left - 1)
+                retry(settling, pulse.id, found, error=_lost(found.losses))
             elif lost and found.losses >= most:
                 finish(settling, pulse.id.number, Ended(NodeState.FAILED, error=_lost(found.losses)))
             else:

@@ -85,6 +85,7 @@ node = _table(
     Column("for_each", Integer),
     Column("retries", Integer, nullable=False),
     Column("retries_left", Integer, nullable=False),
+    Column("retry_delay_ms", BigInteger),  # after the first failure; none is none
     Column("state", String(10), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("unresolved", Integer, nullable=False),
