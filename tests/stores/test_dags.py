@@ -303,6 +303,16 @@ def test_what_was_given_back_to_the_broker_starts_again(store: Store) -> None:
     assert store.start("a", retries=3)
 
 
+def test_who_runs_says_so_again_though_its_beginning_was_forgotten(store: Store) -> None:
+    store.submit(a={})
+    store.progress.beat([store.id("a")])
+    assert store.states() == {"a": "running"}
+    assert not store.start("a")
+    store.end("a")
+    store.progress.beat([NodeId(RUN, 0, 1)])
+    assert store.states() == {"a": "succeeded"}
+
+
 # By hand
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Update, and_, bindparam, exists, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Update, and_, bindparam, case, exists, or_, select, update
 
-from celery_tw.core.dag_state import UNDER_WAY, NodeState, RunState
+from celery_tw.core.dag_state import NodeState, RunState
 from celery_tw.core.node_id import NodeId
 from celery_tw.core.retry_delay import retry_delay_ms
 from celery_tw.errors import UnknownDagRun
@@ -56,6 +56,7 @@ _this = and_(node.c.run_id == bindparam("at_run"), node.c.number == bindparam("a
 _lives = exists(select(run.c.id).where(run.c.id == bindparam("at_run"), run.c.state != RunState.CANCELLED))
 _retries: BindParameter[int] = bindparam("new_delivery")
 _running = node.c.state == NodeState.RUNNING
+_under_way = or_(_running, node.c.state == NodeState.QUEUED)
 
 
 def _starting(again: ColumnElement[bool]) -> Update:
@@ -66,7 +67,7 @@ def _starting(again: ColumnElement[bool]) -> Update:
 
 _START = _starting(and_(_running, node.c.delivery < _retries))
 _START_ALONE = _starting(_running)
-_UNDER_WAY = select(node.c.node_key, *RETRYING).where(_this, node.c.state.in_(sorted(UNDER_WAY)))
+_UNDER_WAY = select(node.c.node_key, *RETRYING).where(_this, _under_way)
 _WAITING = select(node.c.number).where(_this, node.c.state == NodeState.QUEUED, node.c.not_before_ms.is_not(None))
 
 
@@ -84,13 +85,14 @@ class Progress:
         """
         values = {"new_delivery": retries, "now_ms": now_ms, **_at(node_id)}
         statement = _START_ALONE if alone else _START
-        return self.database.transaction(lambda connection: connection.execute(statement, values).rowcount == 1)
+        return self.database.note(lambda connection: connection.execute(statement, values).rowcount == 1)
 
     def beat(self, ids: Iterable[NodeId]) -> None:
-        """Tell that those nodes are running still."""
+        """Tell that those nodes are running still, be it that the database has forgotten that they began."""
         alive = or_(*(_is(each) for each in ids))
-        statement = update(node).where(alive, node.c.state == NodeState.RUNNING).values(beat=node.c.beat + 1)
-        self.database.transaction(lambda connection: connection.execute(statement))
+        delivery = case((node.c.delivery < 0, 0), else_=node.c.delivery)
+        statement = update(node).where(alive, _under_way).values(beat=node.c.beat + 1, state=NodeState.RUNNING, delivery=delivery)
+        self.database.note(lambda connection: connection.execute(statement))
 
     def wait(self, node_id: NodeId, *, until_ms: int) -> None:
         """Tell that Celery retries the node's task, at *until_ms*."""
