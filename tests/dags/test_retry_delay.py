@@ -1,8 +1,6 @@
 """Nodes that wait before they are tried again, with a leader that lets them go in time."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -10,23 +8,10 @@ import redis
 from celery import Celery, chain
 
 from celery_tw import DAG, TimeWheel
-from celery_tw.integration.node import Node
 from celery_tw.stores.redis.keys import Keys
 from tests.dags.conftest import Diary
-from tests.dags.writing import TIMEOUT_S, states, work, working
+from tests.dags.writing import TIMEOUT_S, leading, states, work, working
 from tests.waiting import wait_until
-
-
-@contextmanager
-def leading(app: Celery) -> Iterator[None]:
-    """Let a scheduler of *app* lead, in threads of this process."""
-    node = Node(app)
-    node.start()
-    try:
-        wait_until(node.elector.leads, TIMEOUT_S, message="it to lead")
-        yield
-    finally:
-        node.close()
 
 
 @pytest.fixture

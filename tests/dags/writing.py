@@ -1,4 +1,4 @@
-"""Writing: DAGs of the diary's tasks, and a worker that runs them."""
+"""Writing: DAGs of the diary's tasks, a worker that runs them, and a scheduler that leads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,9 @@ from typing import Any
 from celery import Celery
 
 from celery_tw import DAG
+from celery_tw.integration.node import Node
 from tests.stock_worker import stock_worker
+from tests.waiting import wait_until
 
 TIMEOUT_S = 30
 
@@ -32,3 +34,15 @@ def dag_of(app: Celery, **after: str) -> DAG:
         for key, parents in after.items():
             dag.node(key, work(app, key, key.upper()), after=parents.split())
     return dag
+
+
+@contextmanager
+def leading(app: Celery) -> Iterator[None]:
+    """Let a scheduler of *app* lead, in threads of this process."""
+    node = Node(app)
+    node.start()
+    try:
+        wait_until(node.elector.leads, TIMEOUT_S, message="it to lead")
+        yield
+    finally:
+        node.close()

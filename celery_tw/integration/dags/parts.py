@@ -17,6 +17,7 @@ from celery_tw.settings import Settings
 
 if TYPE_CHECKING:
     from celery_tw.integration.dags.carrying import Carrier
+    from celery_tw.integration.dags.members import Members
     from celery_tw.integration.dags.sending import Sending
     from celery_tw.stores.sql.control import Control
     from celery_tw.stores.sql.database import Database
@@ -88,13 +89,20 @@ class DagParts:
     def sending(self) -> "Sending":
         from celery_tw.integration.dags.sending import Sending  # noqa: PLC0415
 
-        return Sending(self.app, self.progress, self.clock, tell=self.tell)
+        return Sending(self.app, self.progress, self.clock, patience_ms=self.settings.dag_canvas_timeout_ms, tell=self.tell)
 
     @cached_property
     def carrier(self) -> "Carrier":
         from celery_tw.integration.dags.carrying import Carrier  # noqa: PLC0415
 
         return Carrier(self)
+
+    @cached_property
+    def members(self) -> "Members":
+        from celery_tw.integration.dags.members import Members  # noqa: PLC0415
+
+        interval_ms, patience_ms = self.settings.heartbeat_interval_ms, self.settings.dag_canvas_timeout_ms
+        return Members(self.progress, self.clock, interval_ms=interval_ms, patience_ms=patience_ms)
 
     @cached_property
     def open_runs(self) -> OpenRuns:
@@ -121,6 +129,8 @@ class DagParts:
         """End the thread and close the connections."""
         if "carrier" in vars(self):
             self.carrier.pulse.stop()
+        if "members" in vars(self):
+            self.members.pulse.stop()
         if "open_runs" in vars(self):
             self.open_runs.close()
         if "untouched" in vars(self):

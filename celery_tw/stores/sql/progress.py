@@ -94,6 +94,12 @@ class Progress:
         statement = update(node).where(alive, _under_way).values(beat=node.c.beat + 1, state=NodeState.RUNNING, delivery=delivery)
         self.database.note(lambda connection: connection.execute(statement))
 
+    def wait_on(self, ids: Iterable[NodeId], *, until_ms: int) -> None:
+        """Tell that something of those nodes runs, and that nobody else need say so until *until_ms*."""
+        alive = or_(*(_is(each) for each in ids))
+        statement = update(node).where(alive, _under_way).values(beat=node.c.beat + 1, state=NodeState.RUNNING, not_before_ms=until_ms)
+        self.database.note(lambda connection: connection.execute(statement))
+
     def wait(self, node_id: NodeId, *, until_ms: int) -> None:
         """Tell that Celery retries the node's task, at *until_ms*."""
         statement = update(node).where(_is(node_id), node.c.state == NodeState.RUNNING).values(not_before_ms=until_ms, beat=node.c.beat + 1)
