@@ -43,6 +43,7 @@ setting                      default               meaning
 ``tw_long_queue``            none                  the queue of long tasks that neither their call nor a route names
 ``tw_database_url``          none                  the SQL database of DAGs, such as postgresql+psycopg://user@host/name
 ``tw_dag_expires``           30 days               how long a DAG run is remembered after its end
+``tw_dag_canvas_timeout``    1 day                 a node of several tasks, none of which shows that it runs, is sent again
 ===========================  ====================  =====================================================================
 
 Reading never changes the configuration: ``app.add_defaults`` would override what the user's own module says.
@@ -109,6 +110,7 @@ class Settings:
     long_queue: str | None = None
     database_url: str | None = field(default=None, repr=False)
     dag_expires_ms: int = 30 * 24 * 3600 * 1000
+    dag_canvas_timeout_ms: int = 24 * 3600 * 1000
 
     @classmethod
     def read(cls, conf: Configuration, *, app_name: str | None) -> Self:
@@ -299,6 +301,7 @@ _ROWS: Mapping[str, _Row] = {
     "tw_long_queue": _Row("long_queue", _name),
     "tw_database_url": _Row("database_url", url("postgresql+psycopg://user@host/name")),
     "tw_dag_expires": _Row("dag_expires_ms", seconds(60, 10 * 366 * 24 * 3600)),
+    "tw_dag_canvas_timeout": _Row("dag_canvas_timeout_ms", seconds(1, 366 * 24 * 3600)),
 }
 
 KNOWN = ("tw_namespace", *_ROWS)
