@@ -3,8 +3,8 @@
 Two clocks matter. *Redis time* says when a slot is due: it is sampled with ``TIME`` and carried forward between samples by the local
 boot clock, which counts suspended time and never steps. A sample is taken as the moment its reply arrived, so the estimate lags the
 server by at most one reply's journey and is never early. When that journey was long, as it is for a process that was paused in it, the
-sample says little: it replaces none that it agrees with, and what it was late is no step of the clock. The *boot clock* alone judges silence and trust; nothing compares wall clocks
-for safety.
+sample says little: it replaces none that it agrees with, and what it was late is no step of the clock. The *boot clock* alone judges
+silence and trust; nothing compares wall clocks for safety.
 """
 
 import time
