@@ -160,7 +160,7 @@ def test_each_slot_runs_once_on_a_stock_worker(depot: Depot) -> None:
 
 @pytest.mark.parametrize("place", ["K0", "K1", "K2", "K3", "K4", "K5"])
 def test_a_leader_killed_at_any_step_of_the_outbox_loses_nothing(depot: Depot, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TW_FAILPOINT", f"{place}:kill:4")
+    monkeypatch.setenv("TW_FAILPOINT", f"{place}:kill:2")
     first = depot.leading_beat()
     monkeypatch.delenv("TW_FAILPOINT")
     depot.beat().ready()

@@ -27,7 +27,6 @@ from kombu.transport.pyamqp import Transport
 from celery_tw.errors import BrokerUnavailable
 from celery_tw.failpoints import failpoint
 from celery_tw.integration.messages.neutral import current_properties
-from celery_tw.integration.publishing.arrivals import handle_what_came, widen
 from celery_tw.integration.publishing.cork import Cork
 from celery_tw.integration.publishing.declarations import Declarations
 from celery_tw.integration.publishing.publish_frames import UNWRITABLE, publish_frames
@@ -122,7 +121,6 @@ class AmqpPublisher:
                 max_retries=len(connection.alt), interval_start=0, interval_step=0, reraise_as_library_errors=False
             )
             self._connection = connection.connection
-            widen(self._connection.transport)
             self._declarations = Declarations(self.app, self._connection.channel, channel_errors=connection.channel_errors)
             self._open_channel()
         except AMQP_ERRORS as error:
@@ -143,7 +141,6 @@ class AmqpPublisher:
             self._connection.drain_events(timeout=timeout_s)
         except TimeoutError:
             return False
-        handle_what_came(self._connection)
         return True
 
     # One batch
