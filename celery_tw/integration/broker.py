@@ -137,7 +137,7 @@ def _readable(setting: str, make: Callable[[], Connection]) -> Connection:
     try:
         connection = make()
         connection.get_transport_cls()
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise ImproperlyConfigured(
             f"{setting}: expected a URL such as 'redis://user:password@localhost:6379/0', in which special characters of the password are "
             "written as by urllib.parse.quote, got one that cannot be read, or names a broker that Celery does not know"
