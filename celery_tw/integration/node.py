@@ -200,7 +200,7 @@ class Node:
         for loop in (self._work, self._publish, self._elect):
             loop.join(JOIN_S)
         try:
-            self.elector.resign()
+            self.elector.leave()
         except CeleryTWError as error:
             logger.warning("the lease runs out by itself: %s", error)
         if not self._publish.runs():

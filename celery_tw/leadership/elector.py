@@ -154,6 +154,11 @@ class Elector:
             failpoint("K7")
             self.election.resign(term.epoch)
 
+    def leave(self) -> None:
+        """Resign, and take this process off the list of schedulers: it ends."""
+        self.resign()
+        self.election.strike([self.owner])
+
     def _enrol(self) -> None:
         """Write this process's line and read the others', once per third of a lease."""
         boot_ms = self.clock.boot_ms()

@@ -53,6 +53,17 @@ def test_the_first_to_ask_leads_and_the_second_stands_by(make_elector: Callable[
     assert second.holder.owner == "first"
 
 
+def test_a_scheduler_that_leaves_is_listed_no_more(make_elector: Callable[..., Elector]) -> None:
+    first, second = make_elector("first"), make_elector("second")
+    first.step()
+    second.step()
+
+    first.leave()
+
+    assert not first.leads()
+    assert set(second.election.members()) == {"second"}
+
+
 def test_a_resignation_lets_the_next_one_lead_with_a_higher_epoch(make_elector: Callable[..., Elector]) -> None:
     first, second = make_elector("first"), make_elector("second")
     first.step()
