@@ -59,6 +59,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any, Protocol, Self
 
 from celery_tw.core.allowed import PATTERN, AllowedTasks
@@ -159,7 +160,7 @@ def _refuse_short_timeouts(settings: Settings) -> None:
 def _refuse_thresholds_out_of_order(settings: Settings) -> None:
     """Raise when a task would grow older than one threshold of its lane before it reaches the one before."""
     names = ("aging_low_to_medium", "aging_medium_to_high", "starvation_alert")
-    for earlier, later in zip(names, names[1:], strict=False):
+    for earlier, later in pairwise(names):
         earlier_ms, later_ms = getattr(settings, f"{earlier}_ms"), getattr(settings, f"{later}_ms")
         if earlier_ms >= later_ms:
             raise ImproperlyConfigured(
