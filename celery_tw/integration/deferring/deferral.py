@@ -95,18 +95,19 @@ class Deferral:
 
     def has_lanes(self, said: str | None) -> bool:
         """Return whether a send for which a lane was *said*, or None, may have one."""
-        if said is not None:
-            return True
+        return said is not None or self._knows_fair_queues() or self.routes.may_name_a_lane()
+
+    def _knows_fair_queues(self) -> bool:
         if self._fair is None:
             self._fair = bool(self.app.conf.get("tw_fair_queues"))
-        return self._fair or self.routes.may_name_a_lane()
+        return self._fair
 
     def waits(self, name: str, *, countdown: Any, eta: Any) -> Waits | None:
         """Return what offers a task that is sent now to its lane; None for one that Celery is to send as ever.
 
         An ETA too near to be deferred does not keep a task from its lane.
         """
-        if not self._fair or name == NEVER_DEFERRED or self.app.conf.task_protocol != 2:
+        if not self._knows_fair_queues() or name == NEVER_DEFERRED or self.app.conf.task_protocol != 2:
             return None
         tasks = self.tasks(name)
         if tasks is None or self._entrance is None or not tasks.settings.allowed_tasks.allows(name):
