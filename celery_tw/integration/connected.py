@@ -97,6 +97,7 @@ class Connected:
             self.renderer,
             fire_ids=self.fire_ids,
             broker_fingerprint=broker.fingerprint(self.app),
+            fair=self.settings.fair_queues,
         )
 
     @cached_property

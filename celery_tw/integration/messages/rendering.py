@@ -28,6 +28,7 @@ PLAIN_OPTIONS = frozenset(
         "exchange",
         "headers",
         "ignore_result",
+        "lane",
         "priority",
         "queue",
         "routing_key",
