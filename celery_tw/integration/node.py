@@ -18,6 +18,7 @@ from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.cancellation.announcing import announce_beside
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.entries.static_entries import Installer
+from celery_tw.integration.lanes.queue_lengths import queue_lengths
 from celery_tw.integration.publishing.choice import publisher_for
 from celery_tw.integration.runs.mourning import mourn
 from celery_tw.integration.runs.received import record_rest
@@ -27,11 +28,15 @@ from celery_tw.integration.workshop import CeleryWorkshop
 from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.assembly import assemble
 from celery_tw.scheduler.loops import Loop
+from celery_tw.scheduler.measuring import Measuring
 from celery_tw.scheduler.outbox import Outbox
 from celery_tw.scheduler.reaper import Reaper
+from celery_tw.scheduler.rooms import Rooms
+from celery_tw.scheduler.starving import Starving
 from celery_tw.scheduler.superseding import Superseding
 from celery_tw.scheduler.terminating import Terminating
 from celery_tw.scheduler.watchdog import Watchdog
+from celery_tw.stores.redis.consumers import Consumers
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.news import NewsReader
 from celery_tw.stores.redis.open_fires import OpenFires
@@ -79,6 +84,7 @@ class Node:
             cancel=lambda task_ids, reason: parts.canceller.stop(task_ids, reason),
             wake=lambda: self._stop.wake(),
         )
+        self.rooms = Rooms()
         self.engine = assemble(
             parts.client,
             parts.keys,
@@ -99,7 +105,11 @@ class Node:
             redis_time=parts.redis_time,
             room=self.outbox.room if self.claims else None,
             supersede=self.superseding.supersede,
+            rooms=self.rooms,
+            measure_soon=lambda: self._measure.wake(),
         )
+        self.measuring = self._measuring()
+        self.starving = self._starving()
         self.reaper = self._reaper()
         self.terminating = self._terminating()
         self._news = NewsReader(parts.client, parts.keys)
@@ -107,9 +117,10 @@ class Node:
         self._listen = Loop("tw-listen", self._listen_step)
         self._work = Loop("tw-work", self._work_step)
         self._publish = Loop("tw-publish", self._publish_step)
-        self._reap = Loop("tw-reap", self.reaper.step)
+        self._measure = Loop("tw-measure", self.measuring.step)
+        self._reap = Loop("tw-reap", self._reap_step)
         self._stop = Loop("tw-stop", self._stop_step)
-        prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._reap, *self._dags())
+        prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._measure, self._reap, *self._dags())
         self.loops = (*prompt, *patient, self._stop)  # the last may wait for the broker as long as it likes
         boot_ms, limit_ms = parts.clock.boot_ms(), STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS
         self._watchdogs = (
@@ -139,8 +150,39 @@ class Node:
             clock=parts.clock,
             timeout_ms=parts.settings.heartbeat_timeout_ms,
             most=parts.settings.max_reassignments,
-            rest_of=record_rest,
+            rest_of=partial(record_rest, fair=parts.settings.fair_queues),
             mourn=lambda record: mourn(parts.app, record),
+        )
+
+    def _measuring(self) -> Measuring:
+        parts = self.parts
+        return Measuring(
+            admitting=self.engine.admission.admitting,
+            consumers=Consumers(parts.client, parts.keys),
+            lengths=queue_lengths(parts.app, parts.client),
+            rooms=self.rooms,
+            elector=self.elector,
+            clock=parts.clock,
+            fair=parts.settings.fair_queues,
+            default_capacity=parts.settings.fair_capacity,
+            claimed=self._claimed if self.claims else lambda: 0,
+            wake=lambda: self._work.wake(),
+        )
+
+    def _claimed(self) -> int:
+        """Return how many messages are on their way to the broker."""
+        sizes = self.parts.claims.sizes()
+        return sizes.waiting - sizes.refused
+
+    def _starving(self) -> Starving:
+        parts = self.parts
+        return Starving(
+            admitting=self.engine.admission.admitting,
+            elector=self.elector,
+            clock=parts.clock,
+            redis_time=parts.redis_time,
+            gauges=self.engine.gauges,
+            limit_ms=parts.settings.starvation_alert_ms,
         )
 
     def _dags(self) -> list[Loop]:
@@ -232,6 +274,9 @@ class Node:
         if self.claims:
             self._publish.wake()
         return wait_ms
+
+    def _reap_step(self) -> int:
+        return min(self.reaper.step(), self.starving.step())
 
     def _stop_step(self) -> int:
         return min(self.superseding.step(), self.terminating.step())

@@ -21,6 +21,7 @@ from celery_tw.integration.deferring.eject import Ejected, Ejector
 from celery_tw.integration.entries.book import Book
 from celery_tw.integration.entries.views import Backfill, Entry, Page, Slot, Stored
 from celery_tw.integration.hidden_settings import hide_our_urls
+from celery_tw.integration.lanes.announcing import AnnounceConsumer
 from celery_tw.integration.publishing.choice import fire_path
 from celery_tw.integration.publishing.outbox_control import OutboxControl
 from celery_tw.integration.runs.guarding import GuardsNeedBase
@@ -64,6 +65,7 @@ class TimeWheel:
         app.steps["worker"].add(GuardsNeedBase)
         internal_tasks.register(app)
         app.steps["worker"].add(CarryNodes)
+        app.steps["consumer"].add(AnnounceConsumer)
         wheel._guard(guard)
         return wheel
 

@@ -8,12 +8,14 @@ from math import isfinite
 from celery_tw.core.allowed import AllowedTasks
 from celery_tw.core.command import Command
 from celery_tw.core.definition import Delivery
+from celery_tw.core.lane import LANES
 from celery_tw.core.misfire import MissedRange, SkippedRange
 from celery_tw.core.sequence import Numbers, numbered
+from celery_tw.core.shares import Choice
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
 from celery_tw.stores.redis.envelope import NEUTRAL
-from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, TEMPLATES_KEPT_MS, Keys
+from celery_tw.stores.redis.keys import ADMITTED_KEPT_MS, FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, TEMPLATES_KEPT_MS, Keys
 from celery_tw.stores.redis.line import Call, Line, statuses
 from celery_tw.stores.redis.open_fires import waiting_member
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
@@ -159,11 +161,36 @@ class Dispatching:
             call.args += (member, missed.from_ms, missed.to_ms, missed.next_ms, missed.left, repr(missed.rate))
         call.add_commands(write.commands, payloads, write.delivery)
 
-    def fire_once(self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]) -> Call:
+    def fire_once(
+        self,
+        epoch: int,
+        pairs: Sequence[tuple[int, int]],
+        *,
+        fingerprint: str,
+        queue_keys: Collection[bytes],
+        fair_queues: Collection[str] = (),
+    ) -> Call:
         """Fire one-time tasks, given as due ms and id; the status of each will be as ``fire_once.lua`` names them.
 
-        Messages in neutral form go to the outbox, whatever their queues.
+        Messages in neutral form go to the outbox, whatever their queues. Those for one of *fair_queues* go to their lanes.
         """
+        keys, args = self._one_time_arguments(epoch, pairs, "fire", fingerprint=fingerprint, queue_keys=queue_keys)
+        keys += (key for queue in fair_queues for key in self.keys.lanes_of(queue))
+        return self.line.send("fire_once", keys, [*args, *fair_queues])
+
+    def admit(self, epoch: int, choices: Sequence[Choice], *, queue: str, fingerprint: str, queue_keys: Collection[bytes]) -> Call:
+        """Let waiting messages go on to *queue*; the status of each will be as ``fire_once.lua`` names them."""
+        pairs = [(choice.since_ms, choice.entry_id) for choice in choices]
+        keys, args = self._one_time_arguments(epoch, pairs, "admit", fingerprint=fingerprint, queue_keys=queue_keys)
+        args.append(ADMITTED_KEPT_MS)
+        for choice in choices:
+            args += (LANES.index(choice.segment.own) + 1, choice.turn)
+        return self.line.send("fire_once", [*keys, *self.keys.lanes_of(queue), self.keys.admitted(queue)], args)
+
+    def _one_time_arguments(
+        self, epoch: int, pairs: Sequence[tuple[int, int]], verb: str, *, fingerprint: str, queue_keys: Collection[bytes]
+    ) -> tuple[list[str | bytes], list[Argument]]:
+        """Return what firing and admitting have in common."""
         claims = fingerprint == NEUTRAL
         shard = self.keys
         keys: list[str | bytes] = [
@@ -175,7 +202,10 @@ class Dispatching:
             shard.held,
             shard.by_task,
             shard.templates,
+            shard.template_dues,
+            shard.lanes,
         ]
+        targets: Collection[str | bytes] = [shard.outbox] if claims else queue_keys
         args: list[Argument] = [
             epoch,
             self.lease_ms,
@@ -186,12 +216,13 @@ class Dispatching:
             "outbox" if claims else "queue",
             self.allowed.in_lua(),
             self.numbers.take(epoch, len(pairs)),
+            len(targets),
+            verb,
         ]
-        for due_ms, entry_id in pairs:
+        for since_or_due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))
-            args += (entry_id, due_ms)
-        keys += [shard.outbox] if claims else queue_keys
-        return self.line.send("fire_once", keys, args)
+            args += (entry_id, since_or_due_ms)
+        return [*keys, *targets], args
 
     def read_backlog(self, member: str) -> Backlog | None:
         """Return an open backlog, or None when it is gone; raises `MalformedRecord`."""
@@ -261,16 +292,17 @@ class Dispatching:
         args: list[Argument] = [epoch, old, begin + cut.rest, entry_id, cut.template.template_id, cut.template.text]
         return bool(script("rerender").run(self.client, keys, args))
 
-    def sweep_templates(self, epoch: int) -> int:
-        """Remove some templates that no task needs any more; return how many."""
+    def sweep_templates(self, epoch: int, *, fair_queues: Collection[str] = ()) -> int:
+        """Remove some templates that no task needs any more, in the lanes of *fair_queues* either; return how many."""
         shard = self.keys
         keys: list[str | bytes] = [shard.leader, shard.due, shard.held, shard.templates, shard.template_dues]
+        keys += (lane for queue in fair_queues for lane in shard.lanes_of(queue))
         return int(script("sweep_templates").run(self.client, keys, [epoch, TEMPLATES_KEPT_MS, SWEPT_AT_ONCE, HELD_LOOKED_AT]))
 
-    def quarantine(self, epoch: int, member: str | bytes, reason: str, *, backlog: bool = False) -> None:
-        """Set an unreadable entry or backlog aside, with the reason."""
+    def quarantine(self, epoch: int, member: str | bytes, reason: str, *, backlog: bool = False, key: str = "") -> None:
+        """Set an unreadable entry or backlog aside, with the reason; it stands in *key*, by default among what is due."""
         shard = self.keys
-        keys: list[str | bytes] = [shard.leader, shard.due, shard.bad, shard.backlogs]
+        keys: list[str | bytes] = [shard.leader, key or shard.due, shard.bad, shard.backlogs]
         script("quarantine").run(self.client, keys, [epoch, "backlog" if backlog else "entry", member, json.dumps({"reason": reason})])
 
 

@@ -65,7 +65,8 @@ class Lanes:
         """Ask whether *message* goes straight on, and store it if not.
 
         Return Redis time in ms and straight, waiting, leaderless, taken, fired or cancelled, as ``enter.lua`` says. A call whose answer was
-        lost is repeated once. Raises `StoreUnavailable` when it is not known whether the message was stored, `StoreRefused` when it was not.
+        lost is repeated once. Raises `StoreUnavailable` when it is not known whether the message was stored, `StoreRefused` when it was
+        not.
         """
         begun_ms = self.clock.boot_ms()
         try:
@@ -113,13 +114,11 @@ class Lanes:
         return counts
 
     def page(self, queue: str, lane: str, *, first: int = 0, limit: int = 100, until_ms: int | None = None) -> list[Waits]:
-        """Return up to *limit* messages of a lane with their records, the oldest first, from the *first*; none that came after *until_ms*."""
+        """Return up to *limit* messages of a lane, the oldest first, from the *first* on; none that came after *until_ms*."""
         latest: Argument = "+inf" if until_ms is None else until_ms
         with translated_errors("ZRANGE"):
-            found = self.client.zrange(
-                self.keys.lane(queue, lane), "-inf", latest, byscore=True, offset=first, num=limit, withscores=True
-            )
-        return self._read([Waits(int(member), lane, int(score)) for member, score in found])
+            found = self.client.zrange(self.keys.lane(queue, lane), "-inf", latest, byscore=True, offset=first, num=limit, withscores=True)
+        return self.read([Waits(int(member), lane, int(score)) for member, score in found])
 
     def under_task(self, queue: str, task_id: str) -> list[Waits]:
         """Return what waits in the lanes of *queue* under *task_id*."""
@@ -130,7 +129,7 @@ class Lanes:
             for key in self.keys.lanes_of(queue):
                 pipe.zmscore(key, ids)
             rows = pipe.execute()
-        return self._read(
+        return self.read(
             [
                 Waits(int(member), lane, int(score))
                 for lane, scores in zip(LANES, rows, strict=True)
@@ -139,7 +138,8 @@ class Lanes:
             ]
         )
 
-    def _read(self, waiting: Sequence[Waits]) -> list[Waits]:
+    def read(self, waiting: Sequence[Waits]) -> list[Waits]:
+        """Return *waiting* with their records."""
         if not waiting:
             return []
         with translated_errors("MGET"):
@@ -148,10 +148,10 @@ class Lanes:
         return [Waits(each.entry_id, each.lane, each.since_ms, record or b"") for each, record in zip(waiting, whole, strict=True)]
 
     def boost(self, queue: str, entry_ids: Sequence[int], *, to: str) -> int:
-        """Let those of *entry_ids* that wait in a lane of *queue* wait in the lane *to*, since when they came; return how many were moved."""
+        """Let those of *entry_ids* that wait in a lane of *queue* wait in the lane *to*; return how many do then."""
         keys: list[str | bytes] = [self.keys.lane(queue, to), *(self.keys.lane(queue, lane) for lane in LANES if lane != to)]
-        moved = 0
+        there = 0
         for begin in range(0, len(entry_ids), BOOSTED_AT_ONCE):
             ids: list[Argument] = list(entry_ids[begin : begin + BOOSTED_AT_ONCE])
-            moved += asked_twice(lambda ids=ids: int(script("boost").run(self.client, keys, ids)))  # type: ignore[misc]
-        return moved
+            there += asked_twice(lambda ids=ids: int(script("boost").run(self.client, keys, ids)))  # type: ignore[misc]
+        return there
