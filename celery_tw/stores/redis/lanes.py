@@ -99,6 +99,13 @@ class Lanes:
         pairs = zip(LANES, replies[::2], replies[1::2], strict=True)
         return [Crowd(lane, int(waiting), int(first[0][1]) if first else None) for lane, waiting, first in pairs]
 
+    def count(self, queue: str, *, until_ms: int) -> dict[str, int]:
+        """Return how many messages wait in each lane of *queue* that came until *until_ms*."""
+        with translated_errors("ZCOUNT"), self.client.pipeline(transaction=False) as pipe:
+            for key in self.keys.lanes_of(queue):
+                pipe.zcount(key, "-inf", until_ms)
+            return dict(zip(LANES, map(int, pipe.execute()), strict=True))
+
     def admitted(self, queue: str, *, minutes: int, now_ms: int) -> dict[str, int]:
         """Return how many messages went on to *queue* from each lane, in the last *minutes* and the present one.
 
