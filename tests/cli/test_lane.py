@@ -26,7 +26,7 @@ def wait(shop: Celery, wheel: TimeWheel) -> Callable[..., str]:
 
     def put(lane: str, *, hours: float = 0, task: str = "shop.report") -> str:
         task_id: str = shop.send_task(task, lane=lane).id
-        (found,) = [each for each in wheel.lanes._lanes.under_task("celery", task_id)]
+        (found,) = wheel.lanes._lanes.under_task("celery", task_id)
         parts = wheel._parts
         parts.client.zadd(parts.keys.lane("celery", lane), {found.entry_id: found.since_ms - round(hours * HOUR_MS)})
         return task_id
