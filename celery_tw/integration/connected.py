@@ -91,7 +91,7 @@ class Connected:
 
     @cached_property
     def renderer(self) -> Renderer:
-        return Renderer(self.app)
+        return Renderer(self.app, fair=self.settings.fair_queues)
 
     @cached_property
     def drafter(self) -> Drafter:

@@ -66,6 +66,7 @@ def assemble(
         history_size=settings.history_size,
         allowed=settings.allowed_tasks,
         open_ms=settings.overlap_expires_ms,
+        fingerprint=workshop.broker_fingerprint,
     )
     open_fires = OpenFires(client, keys)
     entries = Entries(timetable, workshop)
@@ -95,6 +96,7 @@ def assemble(
         hold=holding.hold,
         open_fires=open_fires,
         supersede=supersede,
+        on_laned=on_laned,
     )
     entries.on_unreadable, entries.on_unable, entries.on_newer = refusals.quarantine, refusals.unable, elector.ask_to_stand_down
     horizon.on_bad_member = refusals.quarantine_member

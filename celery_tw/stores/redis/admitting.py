@@ -83,6 +83,6 @@ class Admitting:
         first = "-inf" if after_ms is None else f"({after_ms}"
         with translated_errors("came between"), self.client.pipeline(transaction=False) as pipe:
             for key in self.keys.lanes_of(queue):
-                pipe.zrangebyscore(key, first, until_ms, start=None if limit is None else 0, num=limit, withscores=True)
+                pipe.zrange(key, first, until_ms, byscore=True, offset=0, num=-1 if limit is None else limit, withscores=True)
             rows: Sequence[Sequence[tuple[bytes, float]]] = pipe.execute()
         return [Waits(int(member), lane, int(score)) for lane, row in zip(LANES, rows, strict=True) for member, score in row]

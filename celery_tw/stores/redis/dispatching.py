@@ -1,7 +1,7 @@
 """Dispatching: the leader's verbs on the timetable. Each carries its epoch and is refused when another term leads."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
@@ -14,12 +14,14 @@ from celery_tw.core.sequence import Numbers, numbered
 from celery_tw.core.shares import Choice
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
+from celery_tw.stores.redis.entering_fires import EnteringFires, Step
 from celery_tw.stores.redis.envelope import NEUTRAL
 from celery_tw.stores.redis.keys import ADMITTED_KEPT_MS, FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, TEMPLATES_KEPT_MS, Keys
 from celery_tw.stores.redis.line import Call, Line, statuses
 from celery_tw.stores.redis.open_fires import waiting_member
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 from celery_tw.stores.redis.templates import cut_record
+from celery_tw.stores.redis.timetable import Timetable
 
 ALL = AllowedTasks()
 
@@ -66,32 +68,36 @@ class Backlog:
 class _Arguments:
     """Keys and arguments of one script call; queue keys come last and are counted from *first_queue*. Claims go to *outbox*.
 
-    *open_ms* is for how long a task counts as open that nobody takes up.
+    *open_ms* is for how long a task counts as open that nobody takes up. *enter* tells what lets a message wait in its lane.
     """
 
     outbox: str
     keys: list[str | bytes]
     args: list[Argument]
-    open_ms: int = 0
+    open_ms: int
+    enter: Callable[[Command, Delivery], Sequence[Step]]
     queues: dict[str | bytes, int] = field(default_factory=dict)
 
     def add_commands(self, commands: Sequence[Command], payloads: Sequence[bytes], delivery: Delivery) -> None:
-        self.args.append(len(commands))
-        for command, payload in zip(commands, payloads, strict=True):
-            claims = command.operation == "claim"
-            index = self.queues.setdefault(self.outbox if claims else command.key, len(self.queues))
-            self.args += (self._word(command, delivery), index, payload)
+        steps = [
+            step
+            for command, payload in zip(commands, payloads, strict=True)
+            for step in (self.enter(command, delivery) if command.lane else (self._step(command, payload, delivery),))
+        ]
+        self.args.append(len(steps))
+        for step in steps:
+            self.args += (step.word, self.queues.setdefault(step.key, len(self.queues)), step.payload)
 
-    def _word(self, command: Command, delivery: Delivery) -> str:
+    def _step(self, command: Command, payload: bytes, delivery: Delivery) -> Step:
         if command.operation == "claim":
-            return f"claim {delivery}"
-        return f"count {self.open_ms}" if command.operation == "count" else command.operation
+            return Step(f"claim {delivery}", self.outbox, payload)
+        return Step(f"count {self.open_ms}" if command.operation == "count" else command.operation, command.key, payload)
 
 
 class Dispatching:
     """The leader's hands on one shard; of one-time tasks only *allowed* ones are fired.
 
-    *open_ms* is for how long a fire counts as still there that nobody takes up.
+    *open_ms* is for how long a fire counts as still there that nobody takes up. *fingerprint* tells for which broker messages are rendered.
     """
 
     def __init__(
@@ -103,6 +109,7 @@ class Dispatching:
         history_size: int,
         allowed: AllowedTasks = ALL,
         open_ms: int = 3_600_000,
+        fingerprint: Callable[[], str] = lambda: NEUTRAL,
     ) -> None:
         self.client = client
         self.keys = keys
@@ -112,6 +119,7 @@ class Dispatching:
         self.open_ms = open_ms
         self.line = Line(client)
         self.numbers = Numbers()
+        self.entering = EnteringFires(Timetable(client, keys), fingerprint=fingerprint)
 
     def page(self, *, cursor_ms: int, cursor_member: str, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to *limit* pairs of due ms and member after the cursor and not after *until_ms*."""
@@ -126,7 +134,7 @@ class Dispatching:
     def fire(self, epoch: int, writes: Sequence[SlotWrite]) -> Call:
         """Carry out decided slots; the status of each will be fired, moved, early or refused with the reason."""
         shard = self.keys
-        call = _Arguments(shard.outbox, [shard.leader, shard.due, shard.backlogs, shard.names], [], self.open_ms)
+        call = _Arguments(shard.outbox, [shard.leader, shard.due, shard.backlogs, shard.names], [], self.open_ms, self._enter)
         first, payloads = self._numbered(epoch, [write.commands for write in writes])
         for write, messages in zip(writes, payloads, strict=True):
             self._add_write(call, write, messages)
@@ -139,9 +147,13 @@ class Dispatching:
         payloads = [[command.payload for command in commands] for commands in entries]
         for entry in sorted(range(len(entries)), key=lambda entry: _goes_last(entries[entry])):
             for place in sorted(range(len(entries[entry])), key=lambda place: entries[entry][place].operation != "publish"):
-                payloads[entry][place] = numbered(payloads[entry][place], number)
+                if not entries[entry][place].lane:  # what waits in a lane is numbered when it goes on
+                    payloads[entry][place] = numbered(payloads[entry][place], number)
                 number += 1
         return first, payloads
+
+    def _enter(self, command: Command, delivery: Delivery) -> list[Step]:
+        return self.entering.steps(command, delivery)
 
     def _add_write(self, call: _Arguments, write: SlotWrite, payloads: Sequence[bytes]) -> None:
         shard, entry_id = self.keys, write.entry_id
@@ -275,6 +287,7 @@ class Dispatching:
             ],
             [epoch, self.lease_ms, self.history_size, member, backlog.next_ms],
             self.open_ms,
+            self._enter,
         )
         call.args += ("" if next_ms is None else next_ms, left, again_ms)
         call.args += ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)
@@ -283,6 +296,7 @@ class Dispatching:
         call.add_commands(commands, payloads, delivery)
         call.args.append(first)
         _, (status,) = statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
+        self.entering.discard_ids(status)
         return status
 
     def rerender(self, epoch: int, entry_id: int, *, old: bytes, new: bytes) -> bool:
@@ -308,7 +322,7 @@ class Dispatching:
 
 def _goes_last(commands: Sequence[Command]) -> bool:
     """Return whether FIRE sends *commands* with other plain messages of their queue, after what takes more than that."""
-    return len(commands) == 1 and commands[0].operation == "lpush"
+    return len(commands) == 1 and commands[0].operation == "lpush" and not commands[0].lane
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[int, bytes]]:
