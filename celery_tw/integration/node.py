@@ -19,6 +19,7 @@ from celery_tw.integration.cancellation.announcing import announce_beside
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.entries.static_entries import Installer
 from celery_tw.integration.lanes.queue_lengths import queue_lengths
+from celery_tw.integration.lanes.starving_events import StarvingEvents
 from celery_tw.integration.publishing.choice import publisher_for
 from celery_tw.integration.runs.mourning import mourn
 from celery_tw.integration.runs.received import record_rest
@@ -215,6 +216,7 @@ class Node:
 
     def start(self) -> None:
         """Start the threads; connects to nothing in the calling thread."""
+        StarvingEvents(self.parts.app).follow()
         for loop in self.loops:
             loop.start()
 
@@ -234,7 +236,7 @@ class Node:
             return
         for loop in self.loops:
             loop.stop()
-        for loop in (self._work, self._publish, self._elect):
+        for loop in (self._work, self._publish, self._measure, self._elect):
             loop.join(JOIN_S)
         try:
             self.elector.resign()
@@ -242,6 +244,8 @@ class Node:
             logger.warning("the lease runs out by itself: %s", error)
         if not self._publish.runs():
             self.publisher.close()
+        if not self._measure.runs():
+            self.measuring.lengths.close()
 
     # Steps
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from celery_tw.clock import Clock
 from celery_tw.errors import BrokerUnavailable
+from celery_tw.events import fair_queue_unconsumed
 from celery_tw.leadership.elector import Elector
 from celery_tw.leadership.roster import Roster
 from celery_tw.scheduler.ports import QueueLengths
@@ -80,6 +81,7 @@ class Measuring:
         self._consumers_boot_ms: int | None = None
         self._readings: dict[str, _Reading] = {}
         self._away = False
+        self._unconsumed: set[str] = set()
 
     def step(self) -> int:
         """Measure all queues once; return in how many ms to call again."""
@@ -115,6 +117,7 @@ class Measuring:
         for queue in queues:
             self.rooms.measured(queue, target=self.target(queue), length=lengths[queue], given=given[queue], waiting=stands[queue].total)
             self._readings[queue] = self._reading(queue, lengths[queue], given[queue])
+        self._tell_unconsumed({queue: stand.total for queue, stand in stands.items()})
         if any(stands[queue].total and room[queue] > 0 for queue in queues):
             self.wake()
         return min(self._pause_ms(queue, stands[queue], room[queue]) for queue in queues)
@@ -134,6 +137,16 @@ class Measuring:
         speed = self._readings[queue].speed
         emptied_ms = 1000 * self.target(queue) / 2 / speed if speed else SLOWEST_MS
         return int(min(max(emptied_ms, FASTEST_MS), SLOWEST_MS))
+
+    def _tell_unconsumed(self, waiting: Mapping[str, int]) -> None:
+        """Tell once of each queue for which something waits and that no worker consumes which has said so."""
+        for queue, count in waiting.items():
+            if queue in self._capacities:
+                self._unconsumed.discard(queue)
+            elif count and queue not in self._unconsumed:
+                self._unconsumed.add(queue)
+                logger.warning("%d message(s) wait for %s, and no worker has said that it consumes that queue", count, queue)
+                fair_queue_unconsumed.send(sender=self, queue=queue, waiting=count)
 
     def _read_consumers(self) -> None:
         boot_ms = self.clock.boot_ms()

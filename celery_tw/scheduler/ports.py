@@ -82,6 +82,8 @@ class QueueLengths(Protocol):
         """Return how many messages are in each of *queues*, 0 for one that there is not; raises `BrokerUnavailable`."""
         ...
 
+    def close(self) -> None: ...
+
 
 class Installer(Protocol):
     """Writes the settings entries into the timetable when a term begins."""

@@ -43,6 +43,9 @@ class ListLengths:
             lengths = iter(pipe.execute())
         return {queue: sum(int(next(lengths)) for _ in several) for queue, several in zip(queues, keys, strict=True)}
 
+    def close(self) -> None:
+        """Do nothing: the client is another's."""
+
     def _keys_of(self, queue: str) -> list[str]:
         if queue not in self._keys:
             with self.app.connection_for_write() as connection:
@@ -68,7 +71,7 @@ class DeclaredLengths:
         try:
             return {queue: self._measure(connection, queue) for queue in queues}
         except (*connection.connection_errors, *connection.channel_errors, OSError) as error:
-            self._give_up(connection)
+            self.close()
             raise BrokerUnavailable(f"the broker does not tell how long its queues are: {error}") from error
 
     def _measure(self, connection: Connection, queue: str) -> int:
@@ -80,7 +83,10 @@ class DeclaredLengths:
             self._channel = None
             return 0
 
-    def _give_up(self, connection: Connection) -> None:
-        self._connection = self._channel = None
+    def close(self) -> None:
+        """Say good-bye to the broker."""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is None:
+            return
         with suppress(*connection.connection_errors, *connection.channel_errors, OSError):
             connection.close()
