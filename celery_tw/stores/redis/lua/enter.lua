@@ -18,8 +18,8 @@ local now_text = string.format('%.0f', now)
 local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]*)\n')
 if holder == mid then return {now_text, 'waiting'} end
 if holder then return {now_text, 'taken'} end
+if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end
 if begun_ago then
-  if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end
   local stopped = redis.call('ZSCORE', cancelled, task)
   if stopped and now - tonumber(stopped) <= begun_ago then return {now_text, 'cancelled'} end
 end
