@@ -1,7 +1,7 @@
 """Measuring: how full the fair queues are, and so how much room they have.
 
-A queue is kept at about `FULLNESS` times what its consumers run at once: long enough that none of them waits for the leader, short enough
-that what comes later, and is more urgent, is not far behind. How much the consumers run, they say themselves (``announcing.py``); a queue
+A queue is kept at about `FULLNESS` times what its consumers run at once, or at what they empty in `BRIDGED_MS` if that is more: long enough
+that none of them waits for the leader, short enough that what comes later, and is more urgent, is not far behind. How much the consumers run, they say themselves (``announcing.py``); a queue
 of which none has said so is taken to have ``tw_fair_capacity``.
 
 While something waits, each queue is measured again before its consumers can have emptied half of it, as fast as they were seen to be, at
@@ -26,6 +26,10 @@ from celery_tw.stores.redis.consumers import Consumers
 logger = logging.getLogger(__name__)
 
 FULLNESS = 2
+BRIDGED_MS = 50
+MOST_FULLNESS = 20
+"""How long consumers of short tasks can go on by themselves, and how much may be put into their queue for that."""
+
 FASTEST_MS = 5
 SLOWEST_MS = 50
 IDLE_MS = 250
@@ -105,7 +109,9 @@ class Measuring:
 
     def target(self, queue: str) -> int:
         """Return how many messages *queue* is to hold."""
-        return FULLNESS * (self._capacities.get(queue) or self.default_capacity)
+        capacity, reading = self._capacities.get(queue) or self.default_capacity, self._readings.get(queue)
+        emptied = int(reading.speed * BRIDGED_MS / 1000) if reading is not None else 0
+        return max(FULLNESS * capacity, min(emptied, MOST_FULLNESS * capacity))
 
     def _measure(self, epoch: int, queues: list[str]) -> int:
         given = {queue: self.rooms.given(queue) for queue in queues}
