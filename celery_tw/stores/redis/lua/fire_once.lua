@@ -88,7 +88,7 @@ local function read_template(text)
   local t = {made_for = made_for, queue = queue, once = once, pieces = {}, gaps = {}, lines = {}, last_line = VALUES - 1}
   t.numbered = string.find(text, '"tw_seq": \0#', 1, true)
   if not admits and string.find(extra, '"lane":"', 1, true) then
-    local readable, told = pcall(cjson.decode, extra)
+    local readable, told = pcall(cjson.decode, (string.gsub(extra, '%z.', '0')))
     if readable then t.fair, t.lane = told.queue, ({high = 0, medium = 1, low = 2})[told.lane] end
   end
   for letter in string.gmatch(text, '%z(.)') do t.last_line = math.max(t.last_line, string.byte(letter) - 64) end
