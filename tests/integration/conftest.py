@@ -50,7 +50,8 @@ def fair_shop(request: pytest.FixtureRequest, redis_url: str, redis_client: redi
         task_default_queue=queue,
         task_ignore_result=True,
         worker_prefetch_multiplier=1,
-        broker_connection_retry_on_startup=True,
+        broker_heartbeat=10,
+        broker_heartbeat_checkrate=20,  # a worker on RabbitMQ looks twice a second whether it is to stop
     )
     yield Shop(app, queue, redis_client)
     close(app)

@@ -11,7 +11,7 @@ from celery_tw import TimeWheel
 from celery_tw.integration.node import Node
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import Keys
-from tests.stock_worker import working
+from tests.stock_worker import stock_worker
 from tests.waiting import wait_until
 
 KEYS = Keys("shop")
@@ -67,9 +67,15 @@ class Shop:
             for _ in range(20):
                 producer.publish({}, routing_key=self.queue, declare=[queue], retry=False)
 
+    @contextmanager
+    def working(self, *, concurrency: int = 1) -> Iterator[None]:
+        """Run a worker whose tasks are threads of this process."""
+        with stock_worker(self.app, pool="threads", concurrency=concurrency):
+            yield
+
     def work(self, starts: int) -> list[tuple[str, str]]:
         """Let a scheduler lead and a worker work until so many tasks have started; return those."""
-        with self.leading(), working(self.app, concurrency=1):
+        with self.leading(), self.working():
             wait_until(lambda: len(self.starts) >= starts, TIMEOUT_S, message=f"{starts} starts")
         return self.starts[:starts]
 

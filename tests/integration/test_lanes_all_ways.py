@@ -14,7 +14,6 @@ from celery_tw.stores.redis.codec import unpack_one_time
 from celery_tw.stores.redis.envelope import Envelope, write_envelope
 from tests.closing import close
 from tests.integration.fair_shop import TIMEOUT_S, Shop
-from tests.stock_worker import working
 from tests.waiting import wait_until
 
 
@@ -47,7 +46,7 @@ def test_the_fires_of_an_entry_wait_in_its_lane(fair_shop: Shop) -> None:
 
 def test_they_run_when_there_is_room(fair_shop: Shop) -> None:
     fair_shop.wheel.schedule("tick", fair_shop.note.s("tick"), every(1), lane="high")
-    with fair_shop.leading(), working(fair_shop.app, concurrency=1):
+    with fair_shop.leading(), fair_shop.working():
         fair_shop.note.apply_async(("eta",), countdown=2.1, lane="low")
         wait_until(lambda: {("high", "tick"), ("low", "eta")} <= set(fair_shop.starts), TIMEOUT_S, message="both to run")
 
@@ -70,7 +69,7 @@ def test_what_waits_in_lanes_is_ejected_too(fair_shop: Shop) -> None:
         assert fair_shop.wheel.eject().ejected == 6
         assert fair_shop.waiting() == [0, 0, 0]
 
-    with working(fair_shop.app, concurrency=1):
+    with fair_shop.working():
         wait_until(lambda: len(fair_shop.starts) == 6, TIMEOUT_S, message="all to run")
 
 
@@ -78,7 +77,14 @@ def test_a_queue_that_is_fair_no_more_is_emptied(fair_shop: Shop, redis_client: 
     with fair_shop.holding():
         for lane in LANES:
             fair_shop.store(lane, 20, word=lane)
-    settings = ("tw_redis_url", "task_default_queue", "task_ignore_result", "worker_prefetch_multiplier")
+    settings = (
+        "tw_redis_url",
+        "task_default_queue",
+        "task_ignore_result",
+        "worker_prefetch_multiplier",
+        "broker_heartbeat",
+        "broker_heartbeat_checkrate",
+    )
     app = Celery("shop", broker=fair_shop.app.conf.broker_url, set_as_current=False)
     app.conf.update({name: fair_shop.app.conf[name] for name in settings})
     later = Shop(app, fair_shop.queue, redis_client)
@@ -97,7 +103,7 @@ def test_a_queue_without_workers_is_told_of_in_the_status(fair_shop: Shop) -> No
         (queue,) = fair_shop.wheel.status().lanes
         assert (queue.waiting, queue.unconsumed) == (3, True)
 
-    with fair_shop.leading(), working(fair_shop.app, concurrency=2):
+    with fair_shop.leading(), fair_shop.working(concurrency=2):
         wait_until(lambda: fair_shop.wheel.status().lanes[0].capacity == 2, TIMEOUT_S, message="the worker to say what it consumes")
 
 
