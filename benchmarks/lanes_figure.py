@@ -93,6 +93,7 @@ def measure(client: Redis) -> list[Counter[str]]:
 # Drawing
 
 COLOURS = {"high": "#0b4f8a", "medium": "#4f94c9", "low": "#b9d8ee"}
+CAPTION = "seconds; the broken lines are what was asked for: 50 % high, 30 % medium, 20 % low"
 LEFT, TOP, BAR, HEIGHT = 56, 46, 13, 200
 WIDTH = LEFT + SECONDS * BAR + 92
 
@@ -113,14 +114,13 @@ def draw(seconds: Sequence[Counter[str]]) -> str:
         parts.extend(_bar(second, counts))
     for percent in (50, 80):
         y = bottom - HEIGHT * percent / 100
-        parts.append(
-            f'<line x1="{LEFT}" y1="{y:.1f}" x2="{LEFT + SECONDS * BAR}" y2="{y:.1f}" stroke="#d1495b" stroke-width="1.5" stroke-dasharray="5 4"/>'
-        )
+        place = f'x1="{LEFT}" y1="{y:.1f}" x2="{LEFT + SECONDS * BAR}" y2="{y:.1f}"'
+        parts.append(f'<line {place} stroke="#d1495b" stroke-width="1.5" stroke-dasharray="5 4"/>')
     for second in range(0, SECONDS + 1, 5):
         parts.append(f'<text x="{LEFT + second * BAR}" y="{bottom + 18}" text-anchor="middle">{second}</text>')
-    parts.append(f'<text x="{LEFT}" y="{bottom + 40}">seconds; the broken lines are what was asked for: 50 % high, 30 % medium, 20 % low</text>')
-    for place, lane in enumerate(reversed(LANES)):
-        y = TOP + 10 + 24 * place
+    parts.append(f'<text x="{LEFT}" y="{bottom + 40}">{CAPTION}</text>')
+    for row, lane in enumerate(reversed(LANES)):
+        y = TOP + 10 + 24 * row
         parts.append(f'<rect x="{WIDTH - 82}" y="{y}" width="14" height="14" fill="{COLOURS[lane]}"/>')
         parts.append(f'<text x="{WIDTH - 62}" y="{y + 12}">{lane}</text>')
     return "\n".join([*parts, "</svg>", ""])
