@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import redis
 from celery import Celery
+from kombu import pools
 from kombu.connection import Connection
 
 from benchmarks.application import KWARGS, QUEUE, make_app
@@ -110,7 +111,8 @@ def _leader(app: Celery, client: redis.Redis, url: str, server: EmbeddedServer, 
 
 
 def _forget_queue(url: str | None) -> None:
-    """Delete the queue of a broker that is shared by contenders: its arguments differ."""
+    """Delete the queue of a broker that is shared by contenders, for its arguments differ, and what kombu knows of it."""
+    pools.reset()
     if url is not None:
         with Connection(url) as connection:
             connection.default_channel.queue_delete(QUEUE)
