@@ -43,6 +43,7 @@ setting                      default               meaning
 ``tw_long_queue``            none                  the queue of long tasks that neither their call nor a route names
 ``tw_database_url``          none                  the SQL database of DAGs, such as postgresql+psycopg://user@host/name
 ``tw_dag_expires``           30 days               how long a DAG run is remembered after its end
+``tw_dag_canvas_timeout``    1 day                 a node of several tasks, none of which shows that it runs, is sent again
 ``tw_fair_queues``           ()                    names of queues whose tasks start by lane: high, medium and low
 ``tw_lane_shares``           (50, 30, 20)          the shares of starts of high, medium and low, in percent
 ``tw_aging_low_to_medium``   3600 s                a task that has waited so long in low counts as medium
@@ -119,6 +120,7 @@ class Settings:
     long_queue: str | None = None
     database_url: str | None = field(default=None, repr=False)
     dag_expires_ms: int = 30 * 24 * 3600 * 1000
+    dag_canvas_timeout_ms: int = 24 * 3600 * 1000
     fair_queues: frozenset[str] = frozenset()
     lane_shares: tuple[int, int, int] = (50, 30, 20)
     aging_low_to_medium_ms: int = 3_600_000
@@ -344,6 +346,7 @@ _ROWS: Mapping[str, _Row] = {
     "tw_long_queue": _Row("long_queue", _name),
     "tw_database_url": _Row("database_url", url("postgresql+psycopg://user@host/name")),
     "tw_dag_expires": _Row("dag_expires_ms", seconds(60, 10 * 366 * 24 * 3600)),
+    "tw_dag_canvas_timeout": _Row("dag_canvas_timeout_ms", seconds(1, 366 * 24 * 3600)),
     "tw_fair_queues": _Row("fair_queues", _names),
     "tw_lane_shares": _Row("lane_shares", _lane_shares),
     "tw_aging_low_to_medium": _Row("aging_low_to_medium_ms", seconds(0.1, LONGEST_AGE_S)),

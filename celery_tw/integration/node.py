@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ from celery_tw.errors import CeleryTWError
 from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.cancellation.announcing import announce_beside
 from celery_tw.integration.connected import Connected
+from celery_tw.integration.dags.superseded import stop
 from celery_tw.integration.entries.static_entries import Installer
 from celery_tw.integration.lanes.queue_lengths import queue_lengths
 from celery_tw.integration.lanes.starving_events import StarvingEvents
@@ -82,7 +84,7 @@ class Node:
         self.outbox = self._outbox()
         self.superseding = Superseding(
             open_fires=OpenFires(parts.client, parts.keys),
-            cancel=lambda task_ids, reason: parts.canceller.stop(task_ids, reason),
+            cancel=self._stop_superseded,
             wake=lambda: self._stop.wake(),
         )
         self.rooms = Rooms()
@@ -185,6 +187,9 @@ class Node:
             gauges=self.engine.gauges,
             limit_ms=parts.settings.starvation_alert_ms,
         )
+
+    def _stop_superseded(self, name: str, task_ids: Sequence[str], reason: str) -> None:
+        stop(self.parts.app, name, task_ids, stop_tasks=lambda ids: self.parts.canceller.stop(ids, reason))
 
     def _dags(self) -> list[Loop]:
         """Return the loop that looks after DAGs, where there can be any."""

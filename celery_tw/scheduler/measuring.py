@@ -1,8 +1,8 @@
 """Measuring: how full the fair queues are, and so how much room they have.
 
-A queue is kept at about `FULLNESS` times what its consumers run at once, or at what they empty in `BRIDGED_MS` if that is more: long enough
-that none of them waits for the leader, short enough that what comes later, and is more urgent, is not far behind. How much the consumers run, they say themselves (``announcing.py``); a queue
-of which none has said so is taken to have ``tw_fair_capacity``.
+A queue is kept at about `FULLNESS` times what its consumers run at once, or at what they empty in `BRIDGED_MS` if that is more: long
+enough that none of them waits for the leader, short enough that what comes later, and is more urgent, is not far behind. How much the
+consumers run, they say themselves (``announcing.py``); a queue of which none has said so is taken to have ``tw_fair_capacity``.
 
 While something waits, each queue is measured again before its consumers can have emptied half of it, as fast as they were seen to be, at
 most every `FASTEST_MS`. With nothing waiting it is enough to renew what producers may send straight on.

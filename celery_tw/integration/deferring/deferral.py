@@ -130,8 +130,8 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
     """Return the function that takes the place of ``app.send_task``; its ``replaces`` is what somebody had put there before, or None."""
     before = vars(app).get("send_task")
 
-    def original(*args: Any, **options: Any) -> Any:
-        return before(*args, **options) if before is not None else type(app).send_task(app, *args, **options)
+    def original() -> Callable[..., Any]:
+        return before if before is not None else partial(type(app).send_task, app)
 
     def send_task(
         name: str,
@@ -158,10 +158,10 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
             keep_in_chain(options, lane)
         if collects(app):
             if not laned:
-                return original(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
+                return original()(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
             with app.producer_or_acquire(producer) as real:
                 marking = LaneProducer(app, real, said=said, waits=None)
-                return original(name, args, kwargs, countdown, eta, task_id, marking, connection, *more, **options)
+                return original()(name, args, kwargs, countdown, eta, task_id, marking, connection, *more, **options)
         if (countdown or eta) and tw_defer is not False:
             due_ms = deferral.due_ms(name, countdown=countdown, eta=eta, task=task)
         headers = identified(options.get("headers"), mint(task_id, retries=options.get("retries") or 0))
@@ -173,7 +173,7 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
         if not routed:
             options["headers"] = headers
             if due_ms is None and not laned:
-                return original(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
+                return original()(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
         if connection:
             producer = app.amqp.Producer(connection, auto_declare=False)
         with app.producer_or_acquire(producer or options.pop("publisher", None)) as real:
@@ -186,7 +186,7 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
                 stand_in = LaneProducer(app, stand_in, said=said, waits=waits)
             if routed:
                 stand_in = MarkingProducer(stand_in, headers)
-            return original(name, args, kwargs, countdown, eta, task_id, stand_in, None, *more, **options)
+            return original()(name, args, kwargs, countdown, eta, task_id, stand_in, None, *more, **options)
 
     send_task.replaces = before  # type: ignore[attr-defined]
     return send_task

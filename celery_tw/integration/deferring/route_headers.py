@@ -27,11 +27,18 @@ class RouteHeaders:
         return self._may_give("lane")
 
     def _may_give(self, option: str) -> bool:
-        router = self._app.amqp.router
-        if router is not self._router:
+        router = _kept_router(self._app)
+        if router is None or router is not self._router:
+            router = self._app.amqp.router
             self._possible = {name: any(_may_give(route, name) for route in router.routes) for name in ("headers", "lane")}
             self._router = router
         return self._possible[option]
+
+
+def _kept_router(app: Any) -> Any:
+    """Return the router that *app* has, None before it has one; it is looked up where it is kept, for to ask the app takes two locks."""
+    amqp = vars(app).get("amqp")
+    return None if amqp is None else vars(amqp).get("router")
 
 
 def _may_give(router: Any, option: str) -> bool:

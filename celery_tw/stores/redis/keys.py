@@ -46,7 +46,8 @@ key                 type    life        holds (written by)
 ``starved``         hash    for ever    queue → ms; who came before has been reported as starving (leader)
 ``consumers``       hash    for ever    worker → JSON: its queues, concurrency and counter; the silent are struck out (workers, leader)
 ``terminations``    zset    until done  mid of a cancelled run → ms at which it is ended if it has not stopped (clients, leader)
-``open:<name>``     hash    expires     id of a task of an entry's fire that has not ended → state, until when (leader, workers)
+``open:<name>``     hash    expires     id of a task of an entry's fire that has not ended, or dag:<run id> → state, until when (leader,
+                               workers)
 ``head:<kind>:<k>`` hash    7 days      the head of an order, since when, and whether it has started (workers, leader)
 ``ckpt:<task id>``  string  7 days      the last checkpoint of a task, as JSON (workers)
 ``drain:<host:pid>`` string 1 day       a worker that shuts down warmly (workers)
@@ -65,7 +66,7 @@ key                 type    life        holds (written by)
 Entry ids are numbers. A recurring entry's id is even, a one-time task's is odd: the leader can tell what it holds by the id alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from celery_tw.core.lane import LANES
 
@@ -105,10 +106,10 @@ class Keys:
 
     namespace: str
     shard: int = 0
+    tag: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def tag(self) -> str:
-        return f"{{tw:{self.namespace}:{self.shard}}}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tag", f"{{tw:{self.namespace}:{self.shard}}}")
 
     @property
     def due(self) -> str:
