@@ -3,8 +3,9 @@
 import argparse
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ from benchmarks.contender import TIME_WHEEL, running
 from benchmarks.crowd import Crowd
 from benchmarks.lane_worker import STARTS, URGENCY, lane_app, leading, working
 from benchmarks.leader import wait_for_leader
+from benchmarks.process_figures import cpu_s
 from benchmarks.queue_watch import QueueWatch
 from benchmarks.report import Report
 from benchmarks.server import start_server
@@ -33,6 +35,9 @@ from celery_tw.testing.rabbit_server import RabbitServer
 ASKED = (50, 30, 20)
 LOOK_S = 0.02
 PATIENCE_S = 120.0
+LEASE_S = 300
+"""Of a leader without threads: longer than it takes to let a million messages wait."""
+
 SETTLE_S = 1.0
 CALLS_A_ROUND = 50
 BATCH = 500
@@ -60,11 +65,8 @@ def run(options: argparse.Namespace) -> Report:
         ):
             _flood(report, who, kind, url, options.stored)
     _calls(report, options.rounds)
-    few, many = (_cost_us(waiting, options.batches) for waiting in (options.few, options.many))
-    report.add(f"admission, {options.few:,} wait", us_each=round(few, 1))
-    report.add(f"admission, {options.many:,} wait", us_each=round(many, 1))
-    report.find("cost of an admission with many waiting / with few", many / few, at_most=1.3)
-    report.find("admissions a second of a leader's process, Redis", _admitted_per_s(options.admitted), at_least=10_000)
+    _admissions(report, options.few, options.many, options.batches)
+    _throughput(report, options.admitted)
     return report
 
 
@@ -132,6 +134,14 @@ def _starts(client: redis.Redis, number: int) -> list[tuple[str, float]]:
 # Cost
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call or admission takes, in µs: by the clock, and of processor time."""
+
+    wall_us: float
+    cpu_us: float
+
+
 def _calls(report: Report, rounds: int) -> None:
     """Time calls to a fair queue that has room beside calls to one that is not fair, in turns."""
     with start_server() as server, server.client() as client, running(TIME_WHEEL, server.url, BENCH_FAIR_CAPACITY=AMPLE):
@@ -142,24 +152,31 @@ def _calls(report: Report, rounds: int) -> None:
         keys = Connected(fair).keys
         while not client.exists(keys.room(QUEUE)):
             time.sleep(LOOK_S)
-        times: dict[str, list[float]] = {"not fair": [], "fair, with room": []}
+        times: dict[str, list[Cost]] = {"not fair": [], "fair, with room": []}
         for _ in range(rounds):
             for app, seen in zip((plain, fair), times.values(), strict=True):
-                seen.append(_timed_ms(app))
+                seen.append(_timed(app))
         waited = sum(client.zcard(key) for key in keys.lanes_of(QUEUE))
-    for who, seen in times.items():
-        report.add(f"apply_async to a queue that is {who}", ms_each=round(median(seen), 3))
-    added = median(times["fair, with room"]) - median(times["not fair"])
-    report.find("what a fair queue adds to a call, ms", added, at_most=1.0)
+    costs = {who: _median(seen) for who, seen in times.items()}
+    for who, cost in costs.items():
+        report.add(f"apply_async to a queue that is {who}", wall_us=round(cost.wall_us), cpu_us=round(cost.cpu_us))
+    bare, with_room = costs.values()
+    report.find("what a fair queue adds to a call, ms", (with_room.wall_us - bare.wall_us) / 1000, at_most=1.0)
+    report.find("what a fair queue adds to a call, ms of processor time", (with_room.cpu_us - bare.cpu_us) / 1000, at_most=1.0)
     report.find("calls that had to wait although there was room", waited, at_most=0)
 
 
-def _timed_ms(app: Celery) -> float:
+def _timed(app: Celery) -> Cost:
     """Return what one call takes, over a round."""
-    work, begun_s = app.tasks["benchmarks.work"], time.perf_counter()
+    work, wall_s, cpu_s = app.tasks["benchmarks.work"], time.perf_counter(), time.process_time()
     for number in range(CALLS_A_ROUND):
         work.apply_async((number,), KWARGS)
-    return (time.perf_counter() - begun_s) * 1000 / CALLS_A_ROUND
+    scale = 1e6 / CALLS_A_ROUND
+    return Cost((time.perf_counter() - wall_s) * scale, (time.process_time() - cpu_s) * scale)
+
+
+def _median(costs: Sequence[Cost]) -> Cost:
+    return Cost(median(cost.wall_us for cost in costs), median(cost.cpu_us for cost in costs))
 
 
 def _fair_app(server: EmbeddedServer, **settings: Any) -> Celery:
@@ -178,37 +195,85 @@ def _held_crowd(app: Celery, client: redis.Redis, waiting: int) -> Crowd:
     return crowd
 
 
-def _cost_us(waiting: int, batches: int) -> float:
-    """Return what one admission takes in the leader's steps, Redis included, while so many wait: the median over *batches*."""
+def _admissions(report: Report, few: int, many: int, batches: int) -> None:
+    """Time admissions in the leader's steps while *few* and while *many* messages wait, in turns."""
+    with _waiting(few) as scarce, _waiting(many) as ample:
+        seen: dict[int, list[Cost]] = {few: [], many: []}
+        for _ in range(batches):
+            for number, engine in ((few, scarce), (many, ample)):
+                seen[number].append(engine.admit())
+    costs = {number: _median(taken) for number, taken in seen.items()}
+    for number, cost in costs.items():
+        report.add(f"admission, {number:,} wait", wall_us=round(cost.wall_us, 1), cpu_us=round(cost.cpu_us, 1))
+    report.find("cost of an admission with many waiting / with few", costs[many].wall_us / costs[few].wall_us, at_most=1.3)
+    report.find("the same, of processor time", costs[many].cpu_us / costs[few].cpu_us, at_most=1.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitting:
+    """A leader without threads, and what waits."""
+
+    node: Node
+    crowd: Crowd
+    client: redis.Redis
+    waiting: int
+
+    def admit(self) -> Cost:
+        """Admit one batch; return what each of its messages took, Redis included, and fill up what waits."""
+        node = self.node
+        node.elector.step()
+        term = node.elector.term
+        assert term is not None
+        node.rooms.begin(term.epoch)
+        before = node.rooms.given(QUEUE)
+        node.rooms.measured(QUEUE, target=min(BATCH, self.waiting), length=0, given=before, waiting=self.waiting)
+        wall_s, cpu_s = time.perf_counter(), self._cpu_s()
+        node.engine.admission.admit(term.epoch, node.parts.redis_time.now_ms())
+        scale = 1e6 / max(node.rooms.given(QUEUE) - before, 1)
+        cost = Cost((time.perf_counter() - wall_s) * scale, (self._cpu_s() - cpu_s) * scale)
+        self.client.delete(QUEUE)
+        self.crowd.grow(self.waiting - self.crowd.waiting(), since_ms=node.parts.redis_time.now_ms())
+        return cost
+
+    def _cpu_s(self) -> float:
+        """Return the processor time of this process and of its Redis."""
+        used = self.client.info("cpu")
+        return time.process_time() + float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
+
+
+@contextmanager
+def _waiting(number: int) -> Iterator[Admitting]:
+    """Let *number* messages wait, and lead."""
     with start_server() as server, server.client() as client:
-        app = _fair_app(server)
-        crowd = _held_crowd(app, client, waiting)
+        app = _fair_app(server, tw_leader_lease=LEASE_S)
+        crowd = _held_crowd(app, client, number)
         node = Node(app)
         node.elector.step()
         term = node.elector.term
         assert term is not None
         node.engine.dispatch.take_office(term.epoch)
-        node.rooms.begin(term.epoch)
-        seen = []
-        for number in range(batches + 2):
-            node.elector.step()
-            missing = waiting - crowd.waiting()
-            crowd.grow(missing, since_ms=node.parts.redis_time.now_ms())
-            node.rooms.measured(QUEUE, target=min(BATCH, waiting), length=0, given=node.rooms.given(QUEUE), waiting=waiting)
-            before, begun_s = node.rooms.given(QUEUE), time.perf_counter()
-            node.engine.admission.admit(term.epoch, node.parts.redis_time.now_ms())
-            taken_s, admitted = time.perf_counter() - begun_s, node.rooms.given(QUEUE) - before
-            if number >= 2 and admitted:  # the first ones learn the queue's key
-                seen.append(taken_s * 1e6 / admitted)
-            client.delete(QUEUE)
+        admitting = Admitting(node, crowd, client, number)
+        for _ in range(2):  # the first ones learn the queue's key
+            admitting.admit()
+        yield admitting
         node.close()
-        return median(seen)
 
 
-def _admitted_per_s(number: int) -> float:
-    """Return how fast a leader's process fills an empty queue that has room for *number* messages."""
+def _throughput(report: Report, number: int) -> None:
+    """Let a leader's process fill an empty queue that has room for *number* messages."""
     with start_server() as server, server.client() as client:
         _held_crowd(_fair_app(server), client, 2 * number)
-        with running(TIME_WHEEL, server.url, BENCH_FAIR_CAPACITY=number):
+        with running(TIME_WHEEL, server.url, BENCH_FAIR_CAPACITY=number) as leader:
             watch = QueueWatch(server.socket_path, QUEUE, total=number, box_s=PATIENCE_S, patience_s=PATIENCE_S)
-            return watch.wait().per_s
+            before_s, redis_before_s = cpu_s(leader.pid), _redis_cpu_s(client)
+            seen = watch.wait()
+            leader_s, redis_s = cpu_s(leader.pid) - before_s, _redis_cpu_s(client) - redis_before_s
+    report.add(
+        f"a leader's process, {number:,} admitted", per_s=round(seen.per_s), leader_cpu_s=round(leader_s, 2), redis_cpu_s=round(redis_s, 2)
+    )
+    report.find("admissions a second of a leader's process, Redis", seen.per_s, at_least=10_000)
+
+
+def _redis_cpu_s(client: redis.Redis) -> float:
+    used = client.info("cpu")
+    return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
