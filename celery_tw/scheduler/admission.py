@@ -27,8 +27,8 @@ from celery_tw.stores.redis.line import Call
 
 BATCH = 250
 AT_ONCE = 4 * BATCH
-HEADS = 500
-"""How many of the oldest of each segment are read: enough for `AT_ONCE` when the lanes are used by their shares."""
+SPARE = 10
+"""Of each segment half of what is to be admitted is read, and so many more: enough where no lane has more than half of the turns."""
 
 
 class Admission:
@@ -68,8 +68,9 @@ class Admission:
         return more
 
     def _admit_to(self, queue: str, count: int, epoch: int, now_ms: int) -> bool:
-        heads = self.admitting.heads(queue, self._ageing.segments(now_ms), limit=HEADS)
-        choices = self._shares_of(queue).choose(heads, count, now_ms=now_ms, most=HEADS)
+        most = count // 2 + SPARE
+        heads = self.admitting.heads(queue, self._ageing.segments(now_ms), limit=most)
+        choices = self._shares_of(queue).choose(heads, count, now_ms=now_ms, most=most)
         if not choices:
             self.rooms.nothing_waits(queue)
             return False
