@@ -33,6 +33,7 @@ MOST_FULLNESS = 20
 FASTEST_MS = 5
 SLOWEST_MS = 50
 IDLE_MS = 250
+NO_QUEUE_MS = 1000
 STAND_BY_MS = 500
 AWAY_MS = 1000
 READ_CONSUMERS_MS = 1000
@@ -96,7 +97,7 @@ class Measuring:
         self.rooms.begin(term.epoch)
         queues = sorted(self.fair | {*self.admitting.lanes.queues()})
         if not queues:
-            return IDLE_MS
+            return NO_QUEUE_MS
         self._read_consumers()
         try:
             return self._measure(term.epoch, queues)
