@@ -14,6 +14,7 @@ from celery_tw.stores.redis.codec import unpack_one_time
 from celery_tw.stores.redis.envelope import Envelope, write_envelope
 from tests.closing import close
 from tests.integration.fair_shop import TIMEOUT_S, Shop
+from tests.stock_worker import runs_tasks_with_an_eta
 from tests.waiting import wait_until
 
 
@@ -62,6 +63,7 @@ def test_a_task_that_waits_in_a_lane_can_be_cancelled_and_revoked(fair_shop: Sho
     assert fair_shop.work(1) == [("low", "yes")]
 
 
+@runs_tasks_with_an_eta
 def test_what_waits_in_lanes_is_ejected_too(fair_shop: Shop) -> None:
     with fair_shop.holding():
         for lane in LANES:
