@@ -2,7 +2,8 @@
 
 ``BENCH_URL`` is the broker. ``BENCH_STATIC`` entries stand in ``beat_schedule``, due every ``BENCH_PERIOD_S`` seconds; the first
 ``BENCH_OVERDUE`` of them ran last two periods ago, the others now. ``BENCH_LOOP_S`` is how often RedBeat looks, which its fail-over takes.
-``BENCH_TIMETABLE`` is the Redis of the timetable when the broker is another server.
+``BENCH_TIMETABLE`` is the Redis of the timetable when the broker is another server. With ``BENCH_FAIR_CAPACITY`` the queue is fair, and has
+room for twice so many messages.
 """
 
 import os
@@ -61,6 +62,8 @@ def _from_environment() -> Celery:
         settings["beat_max_loop_interval"] = float(os.environ["BENCH_LOOP_S"])
     if "BENCH_TIMETABLE" in os.environ:
         settings["tw_redis_url"] = os.environ["BENCH_TIMETABLE"]
+    if "BENCH_FAIR_CAPACITY" in os.environ:
+        settings |= {"tw_fair_queues": [QUEUE], "tw_fair_capacity": int(os.environ["BENCH_FAIR_CAPACITY"])}
     return make_app(os.environ["BENCH_URL"], **settings)
 
 

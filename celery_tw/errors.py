@@ -5,6 +5,7 @@
     CeleryTWError (celery.exceptions.CeleryError)
     ├── InvalidSchedule      an expression, interval, zone or moment that cannot be a schedule
     ├── InvalidEntry         a name, payload or option that an entry cannot have
+    ├── InvalidLane          a word that is no lane
     ├── UnknownEntry         no entry of that name
     ├── UnknownMessage       no such message among those that the broker refused
     ├── StaticEntry          the entry belongs to the settings and is edited there
@@ -47,6 +48,7 @@ __all__ = [
     "InvalidCheckpoint",
     "InvalidDag",
     "InvalidEntry",
+    "InvalidLane",
     "InvalidSchedule",
     "LeaderMissing",
     "LeaseLost",
@@ -80,6 +82,10 @@ class InvalidSchedule(CeleryTWError, ValueError):
 
 class InvalidEntry(CeleryTWError, ValueError):
     """Raised when an entry's name, payload or option is refused."""
+
+
+class InvalidLane(CeleryTWError, ValueError):
+    """Raised when a task is to go into a lane that is none of the three."""
 
 
 class UnknownEntry(CeleryTWError, LookupError):

@@ -34,3 +34,8 @@ dag_run_started = Signal(name="dag_run_started", providing_args={"run_id", "dag"
 dag_node_ended = Signal(name="dag_node_ended", providing_args={"run_id", "dag", "node", "state", "attempt"})
 #: Sent when a run has ended: ``run_id``, ``dag``, ``state``.
 dag_run_ended = Signal(name="dag_run_ended", providing_args={"run_id", "dag", "state"})
+#: Sent by the leader, once for each task that has waited in a lane for ``tw_starvation_alert``: ``task``, ``task_id``, ``queue``, ``lane``,
+#: ``waited_ms``.
+task_starving = Signal(name="task_starving", providing_args={"task", "task_id", "queue", "lane", "waited_ms"})
+#: Sent by the leader when tasks wait for a fair queue and no worker has said that it consumes it: ``queue``, ``waiting``.
+fair_queue_unconsumed = Signal(name="fair_queue_unconsumed", providing_args={"queue", "waiting"})

@@ -22,6 +22,8 @@ K4     after the broker has confirmed them, before that is recorded
 K5     after it is recorded
 K6     after the lease was renewed in the store, before this process knows it
 K7     after this process has stopped leading, before the store knows it
+L0     before messages that were chosen from lanes are admitted
+L1     after they were admitted
 R1     before the body of a run
 R2     after the body, before its result is on record
 R3     after its result is on record, before Celery passes it on

@@ -44,6 +44,12 @@ setting                      default               meaning
 ``tw_database_url``          none                  the SQL database of DAGs, such as postgresql+psycopg://user@host/name
 ``tw_dag_expires``           30 days               how long a DAG run is remembered after its end
 ``tw_dag_canvas_timeout``    1 day                 a node of several tasks, none of which shows that it runs, is sent again
+``tw_fair_queues``           ()                    names of queues whose tasks start by lane: high, medium and low
+``tw_lane_shares``           (50, 30, 20)          the shares of starts of high, medium and low, in percent
+``tw_aging_low_to_medium``   3600 s                a task that has waited so long in low counts as medium
+``tw_aging_medium_to_high``  7200 s                a task that has waited so long counts as high
+``tw_starvation_alert``      14400 s               a task that has waited so long is an alarm, and is rescued
+``tw_fair_capacity``         8                     how many tasks the workers of a fair queue run at once, when none of them says
 ===========================  ====================  =====================================================================
 
 Reading never changes the configuration: ``app.add_defaults`` would override what the user's own module says.
@@ -54,15 +60,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any, Protocol, Self
 
 from celery_tw.core.allowed import PATTERN, AllowedTasks
+from celery_tw.core.lane import LANES
 from celery_tw.core.misfire import Misfire
 from celery_tw.core.overlap import POLICIES
 from celery_tw.errors import ImproperlyConfigured, InvalidEntry
 
 NAMESPACE_PATTERN = re.compile(r"[A-Za-z0-9_.:@/-]{1,100}")
 LONGEST_WAIT_S = 7 * 24 * 3600.0
+LONGEST_AGE_S = 366 * 24 * 3600.0
+WHOLE = 100
 
 Reader = Callable[[str, Any], Any]
 
@@ -111,6 +121,12 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     dag_expires_ms: int = 30 * 24 * 3600 * 1000
     dag_canvas_timeout_ms: int = 24 * 3600 * 1000
+    fair_queues: frozenset[str] = frozenset()
+    lane_shares: tuple[int, int, int] = (50, 30, 20)
+    aging_low_to_medium_ms: int = 3_600_000
+    aging_medium_to_high_ms: int = 7_200_000
+    starvation_alert_ms: int = 14_400_000
+    fair_capacity: int = 8
 
     @classmethod
     def read(cls, conf: Configuration, *, app_name: str | None) -> Self:
@@ -127,6 +143,12 @@ class Settings:
 
 
 def _refuse_contradictions(settings: Settings) -> None:
+    """Raise when two settings contradict each other."""
+    _refuse_short_timeouts(settings)
+    _refuse_thresholds_out_of_order(settings)
+
+
+def _refuse_short_timeouts(settings: Settings) -> None:
     """Raise when a time-out does not leave room for two of the signs of life that are to prevent it."""
     for limit, sign in (("lock_timeout", "lock_extend_interval"), ("heartbeat_timeout", "heartbeat_interval")):
         limit_ms, sign_ms = getattr(settings, f"{limit}_ms"), getattr(settings, f"{sign}_ms")
@@ -134,6 +156,18 @@ def _refuse_contradictions(settings: Settings) -> None:
             raise ImproperlyConfigured(
                 f"tw_{limit}: expected at least twice tw_{sign} ({sign_ms / 1000:g} s), so that one missed sign costs nothing, "
                 f"got {limit_ms / 1000:g} s"
+            )
+
+
+def _refuse_thresholds_out_of_order(settings: Settings) -> None:
+    """Raise when a task would grow older than one threshold of its lane before it reaches the one before."""
+    names = ("aging_low_to_medium", "aging_medium_to_high", "starvation_alert")
+    for earlier, later in pairwise(names):
+        earlier_ms, later_ms = getattr(settings, f"{earlier}_ms"), getattr(settings, f"{later}_ms")
+        if earlier_ms >= later_ms:
+            raise ImproperlyConfigured(
+                f"tw_{later}: expected more than tw_{earlier} ({earlier_ms / 1000:g} s), for a task grows older in that order, "
+                f"got {later_ms / 1000:g} s"
             )
 
 
@@ -257,6 +291,17 @@ def _wheel_levels(key: str, value: Any) -> tuple[int, ...]:
     return levels
 
 
+def _lane_shares(key: str, value: Any) -> tuple[int, ...]:
+    shares = tuple(value[lane] for lane in LANES) if isinstance(value, Mapping) and set(value) == set(LANES) else value
+    if not isinstance(shares, list | tuple) or len(shares) != len(LANES) or not all(map(_is_share, shares)) or sum(shares) != WHOLE:
+        raise _wrong(key, f"whole numbers of percent for {', '.join(LANES)}, each at least 1, that sum to {WHOLE}", value)
+    return tuple(shares)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _misfire(key: str, value: Any) -> Misfire:
     try:
         return Misfire.parse(value)
@@ -302,6 +347,12 @@ _ROWS: Mapping[str, _Row] = {
     "tw_database_url": _Row("database_url", url("postgresql+psycopg://user@host/name")),
     "tw_dag_expires": _Row("dag_expires_ms", seconds(60, 10 * 366 * 24 * 3600)),
     "tw_dag_canvas_timeout": _Row("dag_canvas_timeout_ms", seconds(1, 366 * 24 * 3600)),
+    "tw_fair_queues": _Row("fair_queues", _names),
+    "tw_lane_shares": _Row("lane_shares", _lane_shares),
+    "tw_aging_low_to_medium": _Row("aging_low_to_medium_ms", seconds(0.1, LONGEST_AGE_S)),
+    "tw_aging_medium_to_high": _Row("aging_medium_to_high_ms", seconds(0.1, LONGEST_AGE_S)),
+    "tw_starvation_alert": _Row("starvation_alert_ms", seconds(0.1, LONGEST_AGE_S)),
+    "tw_fair_capacity": _Row("fair_capacity", whole(1, 1_000_000)),
 }
 
 KNOWN = ("tw_namespace", *_ROWS)
@@ -309,11 +360,6 @@ KNOWN = ("tw_namespace", *_ROWS)
 #: Settings of parts that this version does not have. They are refused, so that nobody relies on them.
 LATER = (
     "tw_history_max_bytes",
-    "tw_fair_queues",
-    "tw_lane_shares",
-    "tw_aging_low_to_medium",
-    "tw_aging_medium_to_high",
-    "tw_starvation_alert",
     "tw_dlq",
     "tw_dlq_expires",
     "tw_dlq_max_bytes",

@@ -19,6 +19,7 @@ SMALL = {
     "wheel": ["--entries=2000"],
     "dag": ["--chain=5", "--random=10", "--layers=3", "--width=4"],
     "tasks": ["--tasks=50", "--rounds=2"],
+    "lanes": ["--stored=12", "--rounds=1", "--few=50", "--many=100", "--batches=1", "--admitted=40"],
     "brokers": ["--entries=40", "--singly=20", "--loaded=200", "--outage=1", "--missed=20"],
 }
 
@@ -41,6 +42,6 @@ def _require_what_it_runs_on(name: str) -> None:
     if name == "tasks":
         pytest.importorskip("celery_once", reason="needs the `bench` extra")
         pytest.importorskip("celery_singleton", reason="needs the `bench` extra")
-    if name == "brokers":
+    if name in ("brokers", "lanes"):
         require("rabbitmq", missing=why_no_rabbitmq())
     require("linux", missing=None if Path("/proc/self/stat").exists() else "the figures of a process are read from /proc")

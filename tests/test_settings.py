@@ -1,5 +1,6 @@
 """Settings are read from every place where Celery settings may stand, and nothing wrong passes unseen."""
 
+import re
 import sys
 from datetime import timedelta
 from types import SimpleNamespace
@@ -160,6 +161,14 @@ def test_a_namespace_may_hold_the_usual_signs(namespace):
         ("tw_defer_exclude_queues", "celery", "a list of names"),
         ("tw_defer_exclude_queues", [1], "a list of names"),
         ("tw_leaderless_grace", 0, "seconds from 1"),
+        ("tw_fair_queues", "celery", "a list of names"),
+        ("tw_lane_shares", (50, 30, 30), "high, medium, low, each at least 1, that sum to 100"),
+        ("tw_lane_shares", (60, 40), "that sum to 100"),
+        ("tw_lane_shares", (50, 50, 0), "each at least 1"),
+        ("tw_lane_shares", (50.0, 30.0, 20.0), "whole numbers"),
+        ("tw_lane_shares", {"high": 60, "low": 40}, "high, medium, low"),
+        ("tw_aging_low_to_medium", -1, "seconds from 0.1"),
+        ("tw_fair_capacity", 0, "a whole number from 1"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_itself_and_what_was_expected(name, value, expected):
@@ -177,6 +186,27 @@ def test_a_value_of_a_later_part_is_named_as_not_available():
 
 def test_a_misfire_policy_may_be_given_whole():
     assert read(tw_misfire=Misfire.catch_up(rate=3, limit=9)).misfire == Misfire.catch_up(rate=3, limit=9)
+
+
+def test_lane_shares_may_be_given_by_lane():
+    assert read(tw_lane_shares={"low": 10, "high": 70, "medium": 20}).lane_shares == (70, 20, 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"tw_aging_low_to_medium": 7200}, "tw_aging_medium_to_high: expected more than tw_aging_low_to_medium (7200 s)"),
+        ({"tw_aging_medium_to_high": 20_000}, "tw_starvation_alert: expected more than tw_aging_medium_to_high (20000 s)"),
+    ],
+)
+def test_thresholds_of_age_that_are_out_of_order_are_refused(settings, named):
+    with pytest.raises(ImproperlyConfigured, match=re.escape(named)):
+        read(**settings)
+
+
+def test_a_setting_of_lanes_that_is_nearly_right_is_named():
+    with pytest.raises(ImproperlyConfigured, match="tw_fair_queue is not a setting of celery-tw: did you mean tw_fair_queues"):
+        read(tw_fair_queue=["celery"])
 
 
 def test_a_wrong_url_is_refused_without_showing_it():

@@ -15,6 +15,7 @@ from celery_tw.cli.dag import dag
 from celery_tw.cli.db import db
 from celery_tw.cli.eject import eject
 from celery_tw.cli.failures import OneLineErrors
+from celery_tw.cli.lane import lane
 from celery_tw.cli.outbox import outbox
 from celery_tw.cli.run import run
 from celery_tw.cli.schedule import schedule
@@ -33,6 +34,7 @@ tw.add_command(status)
 tw.add_command(schedule)
 tw.add_command(cancel)
 tw.add_command(run)
+tw.add_command(lane)
 tw.add_command(dag)
 tw.add_command(db)
 tw.add_command(outbox)

@@ -6,6 +6,8 @@ import click
 
 from celery_tw.cli.output import json_option, write_facts, write_json, write_table
 from celery_tw.cli.session import wheel_of
+from celery_tw.cli.words import aged
+from celery_tw.integration.lanes.views import QueueView
 from celery_tw.integration.status import Status
 
 MEMBER_COLUMNS = ("scheduler", "host", "pid", "role", "clock ahead of Redis")
@@ -34,6 +36,8 @@ def _facts(found: Status) -> Iterator[tuple[str, str]]:
     yield "backlog", _backlog(found)
     yield "fire path", found.fire_path
     yield "outbox", _outbox(found)
+    for queue in found.lanes:
+        yield f"queue {queue.queue}", _queue(queue)
     yield "set aside", "; ".join(f"{_member(member)}: {reason}" for member, reason in found.quarantined.items())
     yield "dispatch", _held(found)
 
@@ -61,6 +65,16 @@ def _outbox(found: Status) -> str:
     """Return what waits for a broker apart; '' where there is nothing to say."""
     parts = [(found.claimed, "wait for the broker"), (found.refused, "of them refused by it"), (found.buried, "buried")]
     return ", ".join(f"{number} {what}" for number, what in parts if number)
+
+
+def _queue(queue: QueueView) -> str:
+    """Return how a fair queue stands; it comes with a warning when tasks wait for it that nobody will take."""
+    fair = "fair" if queue.fair else "no longer fair"
+    workers = f"{queue.capacity} at once" if queue.workers else "no worker has said that it consumes it"
+    waiting = ", ".join(f"{lane.lane} {lane.waiting}" for lane in queue.lanes if lane.waiting)
+    starving = sum(lane.starving for lane in queue.lanes)
+    parts = [fair, workers, f"{queue.waiting} wait ({waiting}), the oldest {aged(queue.oldest)}" if waiting else "none wait"]
+    return ", ".join([*parts, f"{starving} too long"] if starving else parts)
 
 
 def _member(member: str) -> str:

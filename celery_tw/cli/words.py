@@ -42,6 +42,11 @@ def until(at: datetime | None, now_ms: int) -> str:
     return f"in {_rough(left_ms)}"
 
 
+def aged(seconds: float | None) -> str:
+    """Return for how long something has waited, roughly; empty for None."""
+    return "" if seconds is None else _rough(round(seconds * 1000))
+
+
 def _rough(left_ms: int) -> str:
     return duration(left_ms // 1000 * 1000 if left_ms >= 10_000 else left_ms // 100 * 100, units=2)
 

@@ -14,11 +14,16 @@ Operation = Literal["lpush", "publish", "pexpire", "claim", "count"]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An *operation* on a Redis *key*; a claim's key only names the queue that the message is for."""
+    """An *operation* on a Redis *key*; a claim's key only names the queue that the message is for.
+
+    A message for a fair *queue* waits in its *lane* first, and the operation is what becomes of it then.
+    """
 
     operation: Operation
     key: bytes
     payload: bytes
+    queue: str = ""
+    lane: str = ""
 
     @property
     def carries_a_message(self) -> bool:

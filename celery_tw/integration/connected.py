@@ -18,15 +18,18 @@ from celery_tw.integration.entries.drafting import Drafter
 from celery_tw.integration.entries.reading import Reading
 from celery_tw.integration.entries.static_entries import Static, read_settings
 from celery_tw.integration.entries.storing import Storing
+from celery_tw.integration.lanes.lanes import LaneControl
 from celery_tw.integration.messages.rendering import Renderer
 from celery_tw.integration.publishing.outbox_control import OutboxControl
 from celery_tw.integration.runs.runner import runs_on
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.claims import Claims
+from celery_tw.stores.redis.consumers import Consumers
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.lanes import Lanes
 from celery_tw.stores.redis.refused_messages import RefusedMessages
 from celery_tw.stores.redis.runs import Runs
 from celery_tw.stores.redis.terminations import Terminations
@@ -74,6 +77,11 @@ class Connected:
         return Ejector(self.app, self.timetable, Ejecting(self.client, self.keys))
 
     @cached_property
+    def lanes(self) -> LaneControl:
+        lanes = Lanes(self.client, self.keys, lease_ms=self.settings.leader_lease_ms, clock=self.clock)
+        return LaneControl(self.settings, lanes, Consumers(self.client, self.keys), self.timetable.now_ms)
+
+    @cached_property
     def claims(self) -> Claims:
         return Claims(self.client, self.keys, lease_ms=self.settings.leader_lease_ms)
 
@@ -83,7 +91,7 @@ class Connected:
 
     @cached_property
     def renderer(self) -> Renderer:
-        return Renderer(self.app)
+        return Renderer(self.app, fair=self.settings.fair_queues)
 
     @cached_property
     def drafter(self) -> Drafter:
@@ -97,6 +105,7 @@ class Connected:
             self.renderer,
             fire_ids=self.fire_ids,
             broker_fingerprint=broker.fingerprint(self.app),
+            fair=self.settings.fair_queues,
         )
 
     @cached_property

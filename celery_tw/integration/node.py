@@ -20,6 +20,8 @@ from celery_tw.integration.cancellation.announcing import announce_beside
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.dags.superseded import stop
 from celery_tw.integration.entries.static_entries import Installer
+from celery_tw.integration.lanes.queue_lengths import queue_lengths
+from celery_tw.integration.lanes.starving_events import StarvingEvents
 from celery_tw.integration.publishing.choice import publisher_for
 from celery_tw.integration.runs.mourning import mourn
 from celery_tw.integration.runs.received import record_rest
@@ -29,11 +31,15 @@ from celery_tw.integration.workshop import CeleryWorkshop
 from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.assembly import assemble
 from celery_tw.scheduler.loops import Loop
+from celery_tw.scheduler.measuring import Measuring
 from celery_tw.scheduler.outbox import Outbox
 from celery_tw.scheduler.reaper import Reaper
+from celery_tw.scheduler.rooms import Rooms
+from celery_tw.scheduler.starving import Starving
 from celery_tw.scheduler.superseding import Superseding
 from celery_tw.scheduler.terminating import Terminating
 from celery_tw.scheduler.watchdog import Watchdog
+from celery_tw.stores.redis.consumers import Consumers
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.news import NewsReader
 from celery_tw.stores.redis.open_fires import OpenFires
@@ -81,6 +87,7 @@ class Node:
             cancel=self._stop_superseded,
             wake=lambda: self._stop.wake(),
         )
+        self.rooms = Rooms()
         self.engine = assemble(
             parts.client,
             parts.keys,
@@ -101,7 +108,11 @@ class Node:
             redis_time=parts.redis_time,
             room=self.outbox.room if self.claims else None,
             supersede=self.superseding.supersede,
+            rooms=self.rooms,
+            measure_soon=lambda: self._measure.wake(),
         )
+        self.measuring = self._measuring()
+        self.starving = self._starving()
         self.reaper = self._reaper()
         self.terminating = self._terminating()
         self._news = NewsReader(parts.client, parts.keys)
@@ -109,9 +120,10 @@ class Node:
         self._listen = Loop("tw-listen", self._listen_step)
         self._work = Loop("tw-work", self._work_step)
         self._publish = Loop("tw-publish", self._publish_step)
-        self._reap = Loop("tw-reap", self.reaper.step)
+        self._measure = Loop("tw-measure", self.measuring.step)
+        self._reap = Loop("tw-reap", self._reap_step)
         self._stop = Loop("tw-stop", self._stop_step)
-        prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._reap, *self._dags())
+        prompt, patient = (self._elect, self._listen, self._work), (self._publish, self._measure, self._reap, *self._dags())
         self.loops = (*prompt, *patient, self._stop)  # the last may wait for the broker as long as it likes
         boot_ms, limit_ms = parts.clock.boot_ms(), STUCK_LEASES * parts.settings.leader_lease_ms + LISTEN_MS
         self._watchdogs = (
@@ -141,8 +153,39 @@ class Node:
             clock=parts.clock,
             timeout_ms=parts.settings.heartbeat_timeout_ms,
             most=parts.settings.max_reassignments,
-            rest_of=record_rest,
+            rest_of=partial(record_rest, fair=parts.settings.fair_queues),
             mourn=lambda record: mourn(parts.app, record),
+        )
+
+    def _measuring(self) -> Measuring:
+        parts = self.parts
+        return Measuring(
+            admitting=self.engine.admission.admitting,
+            consumers=Consumers(parts.client, parts.keys),
+            lengths=queue_lengths(parts.app, parts.client),
+            rooms=self.rooms,
+            elector=self.elector,
+            clock=parts.clock,
+            fair=parts.settings.fair_queues,
+            default_capacity=parts.settings.fair_capacity,
+            claimed=self._claimed if self.claims else lambda: 0,
+            wake=lambda: self._work.wake(),
+        )
+
+    def _claimed(self) -> int:
+        """Return how many messages are on their way to the broker."""
+        sizes = self.parts.claims.sizes()
+        return sizes.waiting - sizes.refused
+
+    def _starving(self) -> Starving:
+        parts = self.parts
+        return Starving(
+            admitting=self.engine.admission.admitting,
+            elector=self.elector,
+            clock=parts.clock,
+            redis_time=parts.redis_time,
+            gauges=self.engine.gauges,
+            limit_ms=parts.settings.starvation_alert_ms,
         )
 
     def _stop_superseded(self, name: str, task_ids: Sequence[str], reason: str) -> None:
@@ -178,6 +221,7 @@ class Node:
 
     def start(self) -> None:
         """Start the threads; connects to nothing in the calling thread."""
+        StarvingEvents(self.parts.app).follow()
         for loop in self.loops:
             loop.start()
 
@@ -197,7 +241,7 @@ class Node:
             return
         for loop in self.loops:
             loop.stop()
-        for loop in (self._work, self._publish, self._elect):
+        for loop in (self._work, self._publish, self._measure, self._elect):
             loop.join(JOIN_S)
         try:
             self.elector.leave()
@@ -205,6 +249,8 @@ class Node:
             logger.warning("the lease runs out by itself: %s", error)
         if not self._publish.runs():
             self.publisher.close()
+        if not self._measure.runs():
+            self.measuring.lengths.close()
 
     # Steps
 
@@ -237,6 +283,9 @@ class Node:
         if self.claims:
             self._publish.wake()
         return wait_ms
+
+    def _reap_step(self) -> int:
+        return min(self.reaper.step(), self.starving.step())
 
     def _stop_step(self) -> int:
         return min(self.superseding.step(), self.terminating.step())

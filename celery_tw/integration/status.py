@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from celery_tw.integration.lanes.lanes import LaneControl
+from celery_tw.integration.lanes.views import QueueView
 from celery_tw.stores.redis.claims import Claims
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.timetable import Timetable
@@ -29,6 +31,7 @@ class Status:
     *leader* is None when nobody leads. *late* counts entries that are due by more than a second. *held* tells that dispatch waits for
     ``tw clock accept`` after a step of *held_step* seconds. *fire_path* tells how a fire reaches the broker; *claimed* counts the messages
     that wait in the outbox for a broker apart, *refused* those of them that it has refused, *buried* those that it refused too often.
+    *lanes* tells of each fair queue.
     """
 
     namespace: str
@@ -48,9 +51,10 @@ class Status:
     claimed: int
     refused: int
     buried: int
+    lanes: tuple[QueueView, ...]
 
 
-def read_status(timetable: Timetable, election: Election, claims: Claims, *, fire_path: str) -> Status:
+def read_status(timetable: Timetable, election: Election, claims: Claims, lanes: LaneControl, *, fire_path: str) -> Status:
     """Return the status of the timetable's namespace."""
     leader, lease_left_ms = election.leader()
     owner = leader.get("owner")
@@ -76,6 +80,7 @@ def read_status(timetable: Timetable, election: Election, claims: Claims, *, fir
         claimed=outbox.waiting,
         refused=outbox.refused,
         buried=outbox.buried,
+        lanes=tuple(lanes.stats()),
     )
 
 

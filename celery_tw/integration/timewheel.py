@@ -22,6 +22,8 @@ from celery_tw.integration.deferring.eject import Ejected, Ejector
 from celery_tw.integration.entries.book import Book
 from celery_tw.integration.entries.views import Backfill, Entry, Page, Slot, Stored
 from celery_tw.integration.hidden_settings import hide_our_urls
+from celery_tw.integration.lanes.announcing import AnnounceConsumer
+from celery_tw.integration.lanes.lanes import LaneControl
 from celery_tw.integration.publishing.choice import fire_path
 from celery_tw.integration.publishing.outbox_control import OutboxControl
 from celery_tw.integration.runs.guarding import GuardsNeedBase
@@ -65,6 +67,7 @@ class TimeWheel:
         app.steps["worker"].add(GuardsNeedBase)
         internal_tasks.register(app)
         app.steps["worker"].add(CarryNodes)
+        app.steps["consumer"].add(AnnounceConsumer)
         wheel._guard(guard)
         return wheel
 
@@ -117,7 +120,8 @@ class TimeWheel:
         what becomes of slots missed by more than *tolerance* seconds: "latest" (default), "skip", "catch_up" or a `Misfire`. *overlap* says
         what becomes of a slot while an earlier fire is still there: "allow", "skip", "buffer_one" or "cancel_previous". *jitter* spreads
         the fires over so many seconds after their slots, always by the same share. *start* and *end* are aware datetimes and bound the
-        slots, *max_runs* the fires. An equal definition is no change; pause, counters and history survive any change.
+        slots, *max_runs* the fires. *lane* is that in which its tasks wait for a fair queue. An equal definition is no change; pause,
+        counters and history survive any change.
 
         Raises `InvalidEntry` or `InvalidSchedule` before anything is stored, and `StaticEntry` for a name of ``beat_schedule``.
         """
@@ -217,7 +221,14 @@ class TimeWheel:
 
     def status(self) -> Status:
         """Return who leads and how the timetable stands."""
-        return read_status(self._parts.timetable, self._parts.election, self._parts.claims, fire_path=fire_path(self.app))
+        parts = self._parts
+        return read_status(parts.timetable, parts.election, parts.claims, parts.lanes, fire_path=fire_path(self.app))
+
+    @cached_property
+    def lanes(self) -> LaneControl:
+        """What waits for fair queues, lane by lane, and what a person can do about it."""
+        check_namespace(self.app, self._parts.election)
+        return self._parts.lanes
 
     @cached_property
     def runs(self) -> RunList:

@@ -10,10 +10,12 @@ timetable.
 
 import logging
 from collections import deque
+from collections.abc import Callable
 
 from celery_tw.clock import Clock, RedisTime
 from celery_tw.errors import StaleEpoch, StoreRefused, StoreUnavailable
 from celery_tw.leadership.elector import Elector
+from celery_tw.scheduler.admission import Admission
 from celery_tw.scheduler.backlog import Backlogs
 from celery_tw.scheduler.dispatch import BATCH, Dispatch
 from celery_tw.scheduler.entries import Entries
@@ -64,6 +66,8 @@ class Engine:
         clock: Clock,
         redis_time: RedisTime,
         gauges: Gauges,
+        admission: Admission,
+        on_laned: Callable[[str], None],
     ) -> None:
         self.elector = elector
         self.horizon = horizon
@@ -77,6 +81,8 @@ class Engine:
         self.clock = clock
         self.redis_time = redis_time
         self.gauges = gauges
+        self.admission = admission
+        self.on_laned = on_laned
         self.mailbox: deque[News] = deque()
         self.missed_news = True
         self._epoch: int | None = None
@@ -139,9 +145,10 @@ class Engine:
         if fired < BATCH and members:
             self.backlogs.drain(epoch, members, now_ms, go_on=self._nothing_live)
             self._poll_boot_ms = self.clock.boot_ms() - POLL_MS + DRAIN_MS
+        admitted_more = self.admission.admit(epoch, now_ms)
         if self.dispatch.full and not more:
             return FULL_MS
-        return 0 if more or fired or not idle else self._wait_ms()
+        return 0 if more or fired or admitted_more or not idle else self._wait_ms()
 
     def reset(self, now_ms: int) -> None:
         """Start over with an empty wheel."""
@@ -162,6 +169,8 @@ class Engine:
                     self._hear_of(entry_id, due_ms)
             elif news.kind == "backlog":
                 self._poll_boot_ms = 0
+            elif news.kind == "lanes":
+                self.on_laned(news.what)
 
     def _hear_of(self, entry_id: int, due_ms: int | None) -> None:
         self.entries.forget(entry_id)
@@ -204,7 +213,7 @@ class Engine:
     def _sweep(self, boot_ms: int) -> None:
         """Once a minute, remove what no waiting task needs any more; in the next second go on, if there was a lot of it."""
         if boot_ms >= self._sweep_boot_ms and self._epoch is not None:
-            swept = self.dispatching.sweep_templates(self._epoch)
+            swept = self.dispatching.sweep_templates(self._epoch, fair_queues=self.admission.admitting.lanes.queues())
             self._sweep_boot_ms = boot_ms + (0 if swept else SWEEP_MS)
 
     def _nothing_live(self) -> bool:

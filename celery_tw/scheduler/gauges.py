@@ -14,6 +14,8 @@ class Gauges:
     fired: int = 0
     skipped: int = 0
     refused: int = 0
+    admitted: int = 0
+    starving: int = 0
     lateness_ms: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def count_fire(self, late_ms: int) -> None:

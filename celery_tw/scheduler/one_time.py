@@ -23,7 +23,11 @@ class OneTimeFlight:
 
 
 class OneTimeTasks:
-    """Fires one-time tasks; *hold* takes back one that is due later than thought, *on_newer* is told of one from a newer version."""
+    """Fires one-time tasks, or lets them wait in the lanes of their queues.
+
+    *hold* takes back one that is due later than thought, *on_newer* is told of one from a newer version, *on_laned* of a queue in whose
+    lanes something waits now.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class OneTimeTasks:
         gauges: Gauges,
         hold: Callable[[int, int], None],
         on_newer: Callable[[str], None],
+        on_laned: Callable[[str], None] = lambda queue: None,
     ) -> None:
         self.dispatching = dispatching
         self.timetable = timetable
@@ -45,15 +50,21 @@ class OneTimeTasks:
         self.gauges = gauges
         self.hold = hold
         self.on_newer = on_newer
+        self.on_laned = on_laned
         self.queue_keys: set[bytes] = set()
+        self.fair_queues: set[str] = set()
         self.epoch = 0
 
     def send(self, batch: Sequence[tuple[int, int]]) -> OneTimeFlight:
         """Hand *batch* to Redis."""
-        fingerprint = self.workshop.broker_fingerprint()
-        return OneTimeFlight(
-            batch, self.dispatching.fire_once(self.epoch, batch, fingerprint=fingerprint, queue_keys=tuple(self.queue_keys))
+        firing = self.dispatching.fire_once(
+            self.epoch,
+            batch,
+            fingerprint=self.workshop.broker_fingerprint(),
+            queue_keys=tuple(self.queue_keys),
+            fair_queues=tuple(self.fair_queues),
         )
+        return OneTimeFlight(batch, firing)
 
     def settle(self, flight: OneTimeFlight) -> None:
         """Act on the answers; what Redis refuses as a whole is halved until it is known whom that is about."""
@@ -80,6 +91,11 @@ class OneTimeTasks:
             slots_skipped.send(sender=self, name="", entry_id=entry_id, from_ms=due_ms, to_ms=due_ms, count=1, reason="misfire:skip")
         elif verb == "early":
             self.upcoming.add(entry_id, due_ms, wake_ms=now_ms + EARLY_WAIT_MS)
+        elif verb == "laned":
+            self.on_laned(detail)
+        elif verb == "unlaned":
+            self.fair_queues.add(detail)
+            self.upcoming.add(entry_id, due_ms)
         elif verb == "undeclared":
             self.queue_keys.add(detail.encode())
             self.upcoming.add(entry_id, due_ms)

@@ -78,6 +78,16 @@ class Publisher(Protocol):
     def close(self) -> None: ...
 
 
+class QueueLengths(Protocol):
+    """Looks into the broker's queues; for one thread."""
+
+    def measure(self, queues: Sequence[str]) -> dict[str, int]:
+        """Return how many messages are in each of *queues*, 0 for one that there is not; raises `BrokerUnavailable`."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Installer(Protocol):
     """Writes the settings entries into the timetable when a term begins."""
 

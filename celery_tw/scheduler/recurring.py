@@ -43,7 +43,10 @@ class RecurringFlight:
 
 
 class RecurringEntries:
-    """Fires recurring entries; *hold* keeps one until its next due time, *supersede* asks tasks of an entry's earlier fires to stop."""
+    """Fires recurring entries; *hold* keeps one until its next due time, *supersede* asks tasks of an entry's earlier fires to stop.
+
+    *on_laned* is told of a queue in whose lanes a message waits now.
+    """
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class RecurringEntries:
         hold: Callable[[int, int], None],
         open_fires: OpenFires,
         supersede: Callable[[str, Sequence[str]], None],
+        on_laned: Callable[[str], None] = lambda queue: None,
     ) -> None:
         self.dispatching = dispatching
         self.timetable = timetable
@@ -69,6 +73,7 @@ class RecurringEntries:
         self.hold = hold
         self.open_fires = open_fires
         self.supersede = supersede
+        self.on_laned = on_laned
         self.epoch = 0
         self._standing: dict[int, Standing] = {}
 
@@ -189,6 +194,7 @@ class RecurringEntries:
         elif status == "early":
             self.upcoming.add(known.entry_id, write.due_ms, wake_ms=now_ms + EARLY_WAIT_MS)
         elif status.startswith("refused"):
+            self.dispatching.entering.discard_ids(status)
             self._keep_back(known, write.due_ms, write.slot_ms, status.partition(" ")[2])
         else:
             self._follow(known.entry_id)
@@ -202,6 +208,8 @@ class RecurringEntries:
             known.count += decision.backlog.left
         if decision.skipped is not None:
             self._report_skip(known, decision)
+        for queue in {command.queue for command in write.commands if command.lane}:
+            self.on_laned(queue)
         if decision.supersedes:
             self.supersede(known.definition.name, decision.supersedes)
         if known.due_ms is None:

@@ -43,9 +43,13 @@ class Refusals:
         """Set an entry aside that can never be fired as it is stored."""
         self.quarantine_member(str(entry_id).encode(), reason)
 
-    def quarantine_member(self, member: bytes, reason: str = "the timetable holds a member that is no entry id") -> None:
-        """Set whatever the timetable holds under *member* aside."""
+    def quarantine_in(self, key: str, entry_id: int, reason: str) -> None:
+        """Set a task aside that waits in *key*, a lane, and can never go on."""
+        self.quarantine_member(str(entry_id).encode(), reason, key=key)
+
+    def quarantine_member(self, member: bytes, reason: str = "the timetable holds a member that is no entry id", *, key: str = "") -> None:
+        """Set whatever the timetable, or *key*, holds under *member* aside."""
         text = member.decode(errors="backslashreplace")
-        self.dispatching.quarantine(self.epoch, member, reason)
+        self.dispatching.quarantine(self.epoch, member, reason, key=key)
         logger.error("entry %s is in quarantine: %s", text, reason)
         entry_quarantined.send(sender=self, entry_id=text, reason=reason)

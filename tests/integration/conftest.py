@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
+import redis
 from celery import Celery, signals
+from kombu import Connection
 
 from celery_tw.integration.node import Node
+from tests.closing import close
+from tests.integration.fair_shop import Shop
 
 
 @pytest.fixture
@@ -31,3 +36,25 @@ def leader(shop: Celery) -> Iterator[Node]:
     assert node.elector.leads()
     yield node
     node.close()
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def fair_shop(request: pytest.FixtureRequest, redis_url: str, redis_client: redis.Redis) -> Iterator[Shop]:
+    """A shop with one fair queue, on each kind of broker."""
+    broker_url = redis_url if request.param == "redis" else request.getfixturevalue("rabbitmq_url")
+    queue = f"tw-{uuid4().hex}"
+    app = Celery("shop", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        tw_redis_url=redis_url,
+        tw_fair_queues=[queue],
+        task_default_queue=queue,
+        task_ignore_result=True,
+        worker_prefetch_multiplier=1,
+        broker_heartbeat=10,
+        broker_heartbeat_checkrate=20,  # a worker on RabbitMQ looks twice a second whether it is to stop
+    )
+    yield Shop(app, queue, redis_client)
+    close(app)
+    if request.param == "rabbitmq":
+        with Connection(broker_url) as connection:
+            connection.default_channel.queue_delete(queue)

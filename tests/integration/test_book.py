@@ -240,7 +240,7 @@ def test_a_settings_entry_is_not_edited_by_hand(wheel: TimeWheel, report: Any, r
     ("options", "words"),
     [
         ({"overlap": "sometimes"}, "overlap takes one of"),
-        ({"lane": "low"}, "not available"),
+        ({"lane": "lo"}, "entry 'x': a lane is one of .*did you mean 'low'"),
         ({"misfire": "later"}, "misfire"),
         ({"tolerance": -1}, "tolerance"),
         ({"jitter": float("nan")}, "jitter"),

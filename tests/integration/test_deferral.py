@@ -24,7 +24,7 @@ from celery_tw.core.command import Fire
 from celery_tw.core.definition import Definition
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import InvalidSchedule
-from celery_tw.integration.deferring.deferred_tasks import LARGEST_MESSAGE, TIMEOUT_S, TRY_S
+from celery_tw.integration.deferring.task_storage import LARGEST_MESSAGE, TIMEOUT_S, TRY_S
 from celery_tw.integration.messages.celery_rendering import CeleryRendering
 from celery_tw.integration.messages.rendering import Renderer
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
@@ -132,7 +132,7 @@ class WrongClock(SystemClock):
 def test_the_first_countdown_of_a_process_counts_by_the_time_of_redis(app: Celery, redis_client: redis.Redis) -> None:
     tasks = TimeWheel(app).deferral.tasks("add")
     assert tasks is not None
-    tasks.redis_time = RedisTime(WrongClock())
+    tasks.storage.redis_time = RedisTime(WrongClock())
     before_ms = Timetable(redis_client, KEYS).now_ms()
 
     app.tasks["add"].apply_async(countdown=60)
@@ -636,7 +636,7 @@ def test_a_task_that_is_not_to_be_stored_spends_no_chance_to_ask_the_store_again
     tasks = TimeWheel(app).deferral.tasks("add")
     assert tasks is not None
     tasks.now_ms()
-    tasks._breaker.fail(tasks.clock.boot_ms() - 60_000)
+    tasks.storage.breaker.fail(tasks.storage.clock.boot_ms() - 60_000)
 
     app.tasks["add"].apply_async(("x" * LARGEST_MESSAGE,), countdown=60)
     app.tasks["add"].apply_async(countdown=60)

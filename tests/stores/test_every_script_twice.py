@@ -17,10 +17,12 @@ import redis
 from celery_tw.clock import RedisTime, SystemClock
 from celery_tw.core.command import Command
 from celery_tw.core.misfire import SkippedRange
+from celery_tw.core.shares import Choice, Segment
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import StoreUnavailable
 from celery_tw.runtime.lock import lock
 from celery_tw.stores.redis.acl import script_names
+from celery_tw.stores.redis.admitting import Admitting
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.claims import Claims, Settlement
 from celery_tw.stores.redis.codec import unpack_one_time
@@ -29,6 +31,7 @@ from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.lanes import Entering, Lanes
 from celery_tw.stores.redis.open_fires import OpenFires, waiting_member
 from celery_tw.stores.redis.refused_messages import RefusedMessages
 from celery_tw.stores.redis.runs import Claim, Guard, Right, Runs
@@ -61,6 +64,8 @@ class Shard:
         self.deferring = Deferring(client, KEYS, grace_ms=None, clock=SystemClock())
         time = RedisTime(SystemClock())
         self.open_fires = OpenFires(client, KEYS)
+        self.lanes = Lanes(client, KEYS, lease_ms=60_000, clock=SystemClock())
+        self.admitting = Admitting(client, KEYS, self.lanes, lease_ms=60_000)
         self.terminations = Terminations(client, KEYS)
         self.runs = Runs(client, KEYS, redis_time=time, lease_ms=60_000, done_kept_ms=3_600_000, grace_ms=60_000)
 
@@ -92,6 +97,16 @@ class Shard:
     def defer(self) -> Any:
         rest = waiting_task("m1", task_id="t1").pack_rest()
         return self.deferring.defer(Deferred(entry_id=3, mid="m1", task_id="t1", due_ms=LATER_MS, rest=rest))
+
+    def enter(self) -> Any:
+        rest = waiting_task("m1", task_id="t1").pack_rest()
+        return self.lanes.enter(Entering(entry_id=3, mid="m1", task_id="t1", queue="celery", lane="low", rest=rest))
+
+    def admit(self) -> Any:
+        (waits,) = self.lanes.page("celery", "low") or (self.waits,)
+        self.waits = waits
+        choice = Choice(segment=Segment("low", "low"), turn="low", since_ms=waits.since_ms, entry_id=3)
+        return self.dispatching.admit(self.epoch, [choice], queue="celery", fingerprint="f", queue_keys=[b"celery"]).statuses()
 
     def eject(self) -> str:
         ((task,),) = list(self.ejecting.pages()) or ((self.before,),)
@@ -278,6 +293,15 @@ ROWS: dict[str, Row] = {
     "fire_once": Row(
         begin=first(Shard.lead, store_once), call=lambda shard: shard.fire_once()[1], second=["gone"], because="nothing is left to fire"
     ),
+    # Lanes
+    "enter": Row(begin=Shard.lead, call=Shard.enter, repeats=True),
+    "boost": Row(begin=first(Shard.lead, Shard.enter), call=lambda shard: shard.lanes.boost("celery", [3], to="high"), repeats=True),
+    "make_room": Row(
+        begin=first(Shard.lead, Shard.enter), call=lambda shard: shard.admitting.make_room(shard.epoch, {"celery": (5, "fair")})
+    ),
+    "report_starving": Row(
+        begin=Shard.lead, call=lambda shard: shard.admitting.report(shard.epoch, "celery", from_ms=None, to_ms=2000), repeats=True
+    ),
     "drain": Row(
         begin=first(Shard.lead, store_recurring, Shard.open_backlog),
         call=Shard.drain,
@@ -337,6 +361,21 @@ ROWS: dict[str, Row] = {
     "draw_number": Row(call=lambda shard: shard.runs.draw_number("k", "m1")),
     "claim_unique": Row(call=lambda shard: shard.runs.claim_unique("k", "t1", kept_ms=60_000)),
 }
+
+
+def test_what_was_admitted_is_not_admitted_again_when_the_answer_was_lost(redis_client: redis.Redis, proxy: CuttingProxy) -> None:
+    redis_client.script_load(script("fire_once").text)
+    shard = Shard(proxy.client())
+    shard.lead()
+    shard.enter()
+    proxy.cut_answers_to(script("fire_once").digest.encode(), number=1)
+
+    with pytest.raises(StoreUnavailable):
+        shard.admit()
+
+    assert shard.admit()[1] == ["gone"]
+    assert redis_client.llen("celery") == 1
+    assert shard.lanes.admitted("celery", minutes=5, now_ms=shard.timetable.now_ms()) == {"high": 0, "medium": 0, "low": 1}
 
 
 @pytest.fixture

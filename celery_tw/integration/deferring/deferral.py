@@ -15,6 +15,9 @@ Left to Celery: what is due in less than ``tw_defer_min_delay``, ``celery.chord_
 protocol 1, and what opts out: ``apply_async(tw_defer=False)``, ``tw_defer = False`` on the task, ``tw_defer_exclude_queues``.
 
 Each send gets a new ``tw_mid``, with or without an ETA. A leader that renders the fire of an entry is no sender: it brings ids of its own.
+
+Where a task may have a lane another producer stands between, which writes the lane into the message and offers the task to it
+(``lanes/lane_producer.py``). An app without fair queues pays nothing for that.
 """
 
 import os
@@ -29,6 +32,10 @@ from celery_tw.integration.deferring.deferring_producer import DeferringProducer
 from celery_tw.integration.deferring.due_times import due_time_ms
 from celery_tw.integration.deferring.fallbacks import Fallbacks
 from celery_tw.integration.deferring.route_headers import MarkingProducer, RouteHeaders
+from celery_tw.integration.deferring.task_storage import TaskStorage
+from celery_tw.integration.lanes.entrance import PAST_ITS_LANE, Entrance
+from celery_tw.integration.lanes.lane_producer import LaneProducer, Waits
+from celery_tw.integration.lanes.lane_rule import keep_in_chain, said_lane
 from celery_tw.integration.messages.collecting import collects
 from celery_tw.integration.messages.identity_headers import ETA, MID, identified
 from celery_tw.integration.runs.counting import join
@@ -43,9 +50,12 @@ class Deferral:
     def __init__(self, app: Any) -> None:
         self.app = app
         self.fallbacks = Fallbacks()
+        self.past_lanes = Fallbacks(PAST_ITS_LANE)
         self.routes = RouteHeaders(app)
         self._pid = 0
         self._tasks: DeferredTasks | None = None
+        self._entrance: Entrance | None = None
+        self._fair: bool | None = None
 
     def install(self) -> None:
         """Take the place of the app's ``send_task``; reads no setting and connects to nothing."""
@@ -74,12 +84,39 @@ class Deferral:
         """Return what this process stores tasks with, made anew after a fork; None when the settings do not allow any."""
         if self._pid != os.getpid():
             try:
-                self._tasks = DeferredTasks(self.app, self.fallbacks)
+                storage = TaskStorage(self.app)
             except ImproperlyConfigured as error:
                 self.fallbacks.record("misconfigured", task=name, why=error, now_ms=SystemClock().boot_ms())
                 return None
+            self._tasks = DeferredTasks(storage, self.fallbacks)
+            self._entrance = Entrance(storage, self.past_lanes)
             self._pid = os.getpid()
         return self._tasks
+
+    def has_lanes(self, said: str | None) -> bool:
+        """Return whether a send for which a lane was *said*, or None, may have one."""
+        return said is not None or self._knows_fair_queues() or self.routes.may_name_a_lane()
+
+    def _knows_fair_queues(self) -> bool:
+        if self._fair is None:
+            self._fair = bool(self.app.conf.get("tw_fair_queues"))
+        return self._fair
+
+    def waits(self, name: str, *, countdown: Any, eta: Any) -> Waits | None:
+        """Return what offers a task that is sent now to its lane; None for one that Celery is to send as ever.
+
+        An ETA too near to be deferred does not keep a task from its lane.
+        """
+        if not self._knows_fair_queues() or name == NEVER_DEFERRED or self.app.conf.task_protocol != 2:
+            return None
+        tasks = self.tasks(name)
+        if tasks is None or self._entrance is None or not tasks.settings.allowed_tasks.allows(name):
+            return None
+        if countdown or eta:
+            now_ms = tasks.now_ms()
+            delay_ms = due_time_ms(self.app, countdown=countdown, eta=eta, now_ms=now_ms) - now_ms
+            return self._entrance.waits if delay_ms < tasks.settings.defer_min_delay_ms else None
+        return self._entrance.waits
 
     def producer(self, real: Any, *, due_ms: int) -> DeferringProducer:
         """Return the producer that stores what is published with it until *due_ms*."""
@@ -107,12 +144,24 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
         connection: Any = None,
         *more: Any,
         tw_defer: Any = True,
+        lane: Any = None,
         **options: Any,
     ) -> Any:
-        """Send a task by name; see `Celery.send_task`. *tw_defer* is False for a task that is to have Celery's own ETA."""
-        if collects(app):
-            return original()(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
+        """Send a task by name; see `Celery.send_task`. *tw_defer* is False for a task that is to have Celery's own ETA.
+
+        *lane* is high, medium or low; raises `InvalidLane` for anything else.
+        """
         task, due_ms = options.get("task_type") or app._tasks.get(name), None
+        said = said_lane(lane, options.get("headers"), task)
+        laned = deferral.has_lanes(said)
+        if lane is not None:
+            keep_in_chain(options, lane)
+        if collects(app):
+            if not laned:
+                return original()(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
+            with app.producer_or_acquire(producer) as real:
+                marking = LaneProducer(app, real, said=said, waits=None)
+                return original()(name, args, kwargs, countdown, eta, task_id, marking, connection, *more, **options)
         if (countdown or eta) and tw_defer is not False:
             due_ms = deferral.due_ms(name, countdown=countdown, eta=eta, task=task)
         headers = identified(options.get("headers"), mint(task_id, retries=options.get("retries") or 0))
@@ -123,14 +172,18 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
         routed = options.get("headers") is None and deferral.routes.possible()
         if not routed:
             options["headers"] = headers
-            if due_ms is None:
+            if due_ms is None and not laned:
                 return original()(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
         if connection:
             producer = app.amqp.Producer(connection, auto_declare=False)
         with app.producer_or_acquire(producer or options.pop("publisher", None)) as real:
-            stand_in = real
+            stand_in, waits = real, None
             if due_ms is not None:
                 stand_in, countdown, eta = deferral.producer(real, due_ms=due_ms), None, None
+            elif laned:
+                waits = deferral.waits(name, countdown=countdown, eta=eta)
+            if laned:
+                stand_in = LaneProducer(app, stand_in, said=said, waits=waits)
             if routed:
                 stand_in = MarkingProducer(stand_in, headers)
             return original()(name, args, kwargs, countdown, eta, task_id, stand_in, None, *more, **options)

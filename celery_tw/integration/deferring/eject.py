@@ -49,6 +49,7 @@ class _Leaving:
     due_ms: int
     task: OneTime
     envelope: Envelope
+    key: str
 
     def __str__(self) -> str:
         return f"task {self.task.task_id or self.task.name} ({self.task.extra.get('task')})"
@@ -129,7 +130,7 @@ class Ejector:
             raise BrokerUnavailable(f"the broker did not say whether it has taken {unanswered} of {len(leaving)} messages")
 
     def _take_off(self, leaving: _Leaving, *, push: Command | None) -> str:
-        return self.ejecting.eject(leaving.entry_id, leaving.task, due_ms=leaving.due_ms, push=push)
+        return self.ejecting.eject(leaving.entry_id, leaving.task, due_ms=leaving.due_ms, push=push, key=leaving.key)
 
 
 def _leaving(waiting: DueTask) -> _Leaving:
@@ -140,4 +141,4 @@ def _leaving(waiting: DueTask) -> _Leaving:
     headers["eta"] = from_ms(waiting.due_ms).isoformat()
     if task.last_ms is not None and not headers.get("expires"):
         headers["expires"] = from_ms(task.last_ms).isoformat()
-    return _Leaving(waiting.entry_id, waiting.due_ms, task, replace(envelope, headers=headers))
+    return _Leaving(waiting.entry_id, waiting.due_ms, task, replace(envelope, headers=headers), waiting.key)

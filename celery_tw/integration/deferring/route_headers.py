@@ -1,4 +1,4 @@
-"""Route headers: whether ``task_routes`` may add headers to a message.
+"""Route headers: whether ``task_routes`` may add headers to a message, or name its lane.
 
 Celery takes the headers of a route only for a call that brings none. So where a route may have some, our own headers must not be among the
 options of the call: they are put into the message when it is published.
@@ -16,16 +16,23 @@ class RouteHeaders:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._router: Any = None
-        self._possible = False
+        self._possible: dict[str, bool] = {}
 
     def possible(self) -> bool:
         """Return whether a route may give headers: one that names them, or one that is a function."""
+        return self._may_give("headers")
+
+    def may_name_a_lane(self) -> bool:
+        """Return whether a route may name a lane, likewise."""
+        return self._may_give("lane")
+
+    def _may_give(self, option: str) -> bool:
         router = _kept_router(self._app)
         if router is None or router is not self._router:
             router = self._app.amqp.router
-            self._possible = any(_may_give_headers(route) for route in router.routes)
+            self._possible = {name: any(_may_give(route, name) for route in router.routes) for name in ("headers", "lane")}
             self._router = router
-        return self._possible
+        return self._possible[option]
 
 
 def _kept_router(app: Any) -> Any:
@@ -34,11 +41,11 @@ def _kept_router(app: Any) -> Any:
     return None if amqp is None else vars(amqp).get("router")
 
 
-def _may_give_headers(router: Any) -> bool:
+def _may_give(router: Any, option: str) -> bool:
     if not isinstance(router, MapRoute):
         return True
     routes = [*router.map.values(), *router.patterns.values()]
-    return any("headers" in (route if isinstance(route, Mapping) else ()) for route in routes)
+    return any(option in (route if isinstance(route, Mapping) else ()) for route in routes)
 
 
 class MarkingProducer:

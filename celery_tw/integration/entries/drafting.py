@@ -10,10 +10,11 @@ from celery.canvas import Signature
 
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.definition import Definition, Source
+from celery_tw.core.lane import checked_lane
 from celery_tw.core.misfire import Misfire
 from celery_tw.core.overlap import POLICIES
 from celery_tw.core.recurrence import Recurrence
-from celery_tw.errors import InvalidEntry, InvalidSchedule
+from celery_tw.errors import InvalidEntry, InvalidLane, InvalidSchedule
 from celery_tw.integration.moments import aware_ms
 from celery_tw.integration.schedules.written import keeps_anchor, recurrence_of, spec_of
 from celery_tw.settings import Settings
@@ -95,7 +96,7 @@ class Drafter:
     ) -> Draft:
         """Return the definition of the entry *name*; raises `InvalidEntry` or `InvalidSchedule`."""
         timing = self._timing(checked_name(name), schedule, options, now_ms)
-        plain = checked_signature(signature)
+        plain = _with_lane(checked_signature(signature), options.get("lane"), name)
         if objection := self.settings.allowed_tasks.objection(plain):
             raise InvalidEntry(f"entry {name!r}: {objection}")
         common, frame = self._shared(timing, name, plain, source, local or timing.spec["kind"] == "custom")
@@ -132,7 +133,6 @@ class Drafter:
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
             raise InvalidEntry(f"an entry has no option {unknown[0]!r}: expected one of {', '.join(OPTIONS)}")
-        _refuse_later(options)
         return {
             "misfire": _misfire(options.get("misfire", self.settings.misfire)),
             "tolerance_ms": _ms(options.get("tolerance"), "tolerance", self.settings.fire_tolerance_ms),
@@ -180,9 +180,16 @@ def checked_signature(signature: Any) -> dict[str, Any]:
     return dict(signature)
 
 
-def _refuse_later(options: Mapping[str, Any]) -> None:
-    if options.get("lane") is not None:
-        raise InvalidEntry(f"lane={options['lane']!r} is not available in this version: leave it out")
+def _with_lane(signature: dict[str, Any], lane: Any, name: str) -> dict[str, Any]:
+    """Return *signature* as one that goes into *lane*, if that is given; raises `InvalidEntry` for what is no lane."""
+    options = signature.get("options") or {}
+    lane = lane if lane is not None else options.get("lane")
+    if lane is None:
+        return signature
+    try:
+        return {**signature, "options": {**options, "lane": checked_lane(lane)}}
+    except InvalidLane as error:
+        raise InvalidEntry(f"entry {name!r}: {error}") from error
 
 
 def _misfire(value: Any) -> Misfire:

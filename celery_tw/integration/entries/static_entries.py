@@ -104,6 +104,8 @@ def _static(app: Any, name: str, fields: Any) -> Static:
     wheel_options = options.pop("tw", None) or {}
     if not isinstance(wheel_options, Mapping) or set(wheel_options) - set(OPTIONS):
         raise InvalidEntry(f"options['tw'] is a dictionary with some of {', '.join(OPTIONS)}, not {wheel_options!r}")
+    if wheel_options.get("lane") is not None:
+        options["lane"] = wheel_options["lane"]
     return Static(
         name=stored_name(name),
         task=fields["task"],

@@ -14,16 +14,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from celery_tw.core.bounds import Bounded
-from celery_tw.core.command import Fire
+from celery_tw.core.command import Command, Fire
 from celery_tw.core.definition import Definition
 from celery_tw.core.identity import FireIds
 from celery_tw.core.recurrence import Recurrence
 from celery_tw.core.upsert import Standing, keep_anchor, upsert
 from celery_tw.errors import CeleryTWError, InvalidEntry, InvalidSchedule, MalformedRecord, StoreUnavailable
 from celery_tw.integration.entries.drafting import Draft
+from celery_tw.integration.messages.destinations import fair_lane_of
 from celery_tw.integration.schedules.written import recurrence_of
 from celery_tw.scheduler.decision import first_due_ms
 from celery_tw.stores.redis.codec import OneTime, decode_definition, encode_definition, unpack_one_time
+from celery_tw.stores.redis.envelope import read_envelope
 from celery_tw.stores.redis.keys import is_one_time
 from celery_tw.stores.redis.line import Call, Line
 from celery_tw.stores.redis.timetable import OneTimeWrite, RecurringWrite, Stored, Timetable
@@ -89,12 +91,22 @@ class Begun:
 class Storing:
     """Writes definitions into one timetable."""
 
-    def __init__(self, app: Any, timetable: Timetable, renderer: Any, *, fire_ids: FireIds, broker_fingerprint: str) -> None:
+    def __init__(
+        self,
+        app: Any,
+        timetable: Timetable,
+        renderer: Any,
+        *,
+        fire_ids: FireIds,
+        broker_fingerprint: str,
+        fair: frozenset[str] = frozenset(),
+    ) -> None:
         self.app = app
         self.timetable = timetable
         self.renderer = renderer
         self.fire_ids = fire_ids
         self.broker_fingerprint = broker_fingerprint
+        self.fair = fair
 
     def store(self, drafts: Sequence[Draft], *, now_ms: int, process_start_ms: int | None = None) -> list[Outcome]:
         """Store up to 500 drafts with names of their own; return what each did.
@@ -240,10 +252,13 @@ class Storing:
             last_ms=at_ms + definition.tolerance_ms if definition.misfire.policy == "skip" else None,
             fingerprint=self.broker_fingerprint,
             queue_key=command.key.decode(),
-            extra=_extra(draft),
+            extra={**_extra(draft), **self._lane(command)},
             message=command.payload,
         )
         return OneTimeWrite(name=definition.name, entry_id=entry_id, mid=mid, due_ms=at_ms, record=record.pack())
+
+    def _lane(self, command: Command) -> dict[str, str]:
+        return fair_lane_of(read_envelope(command.payload), fair=self.fair) if self.fair else {}
 
     def _stands(self, entry_id: int, write: OneTimeWrite) -> bool:
         record, due_ms, _ = self.timetable.read_one_time(entry_id)

@@ -6,23 +6,32 @@ arguments, routers, overridden or patched publishing, receivers of publish signa
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from celery_tw.core.command import Command, Fire
 from celery_tw.errors import CeleryTWError, RenderFailed
 from celery_tw.integration.messages.canvas_ids import frozen_canvas
 from celery_tw.integration.messages.collecting import collect
+from celery_tw.integration.messages.destinations import fair_lane_of
 from celery_tw.integration.messages.identity_headers import COUNTED
+from celery_tw.stores.redis.envelope import read_envelope
 
 
 class CeleryRendering:
-    """Renders each fire of one entry through Celery; *reason* says why this way. *static* is the live entry, if its arguments are lazy."""
+    """Renders each fire of one entry through Celery; *reason* says why this way.
+
+    *static* is the live entry, if its arguments are lazy. Messages for one of the *fair* queues are given their lanes.
+    """
 
     timeless = False
     path = "celery"
 
-    def __init__(self, app: Any, signature: Mapping[str, Any], *, reason: str, static: Any = None) -> None:
+    def __init__(
+        self, app: Any, signature: Mapping[str, Any], *, reason: str, static: Any = None, fair: frozenset[str] = frozenset()
+    ) -> None:
         self.app = app
+        self.fair = fair
         self.reason = reason
         self._signature = signature
         self._static = static
@@ -43,7 +52,14 @@ class CeleryRendering:
             raise RenderFailed(fire.entry_name, error) from error
         if not collected.commands:
             raise RenderFailed(fire.entry_name, "nothing was sent: no queue is bound to the exchange it is routed to")
-        return collected.commands
+        return [self._laned(command) for command in collected.commands] if self.fair else collected.commands
+
+    def _laned(self, command: Command) -> Command:
+        """Return *command* with its lane, when it is for a fair queue."""
+        if not command.carries_a_message:
+            return command
+        found = fair_lane_of(read_envelope(command.payload), fair=self.fair)
+        return replace(command, queue=found["queue"], lane=found["lane"]) if found else command
 
     def _send(self, producer: Any, fire: Fire) -> None:
         if self._signature.get("subtask_type"):

@@ -5,6 +5,7 @@
 ``tw_eta``   when a deferred task was due; its ``eta`` is empty, because it waits nowhere but in the timetable
 ``tw_slot``  the slot that a fire of an entry is for
 ``tw_seq``   a number that grows with each message that the leaders hand over (``core/sequence.py``); what leaves otherwise has none
+``tw_lane``  how urgent a task is where its queue is shared: high, medium or low; what it was sent as, however long it waits
 ===========  ==========================================================================================================
 
 ``tw_after`` is the mid of the run whose retry a send is.
@@ -13,7 +14,7 @@
 ``periodic_task_name``, which other schedulers write as well, is the entry's name.
 
 A retry inherits the headers of the run before it. It is a new send, so its mid is new, and no older ETA or number stays with it; the slot
-stays, because it is what the task works on.
+and the lane stay, because they are what the task works on, and how urgent that is.
 """
 
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ ETA = "tw_eta"
 AFTER = "tw_after"
 SLOT = "tw_slot"
 SEQUENCE = HEADER
+LANE = "tw_lane"
 COUNTED = "tw_counted"
 ENTRY = "periodic_task_name"
 

@@ -28,6 +28,7 @@ PLAIN_OPTIONS = frozenset(
         "exchange",
         "headers",
         "ignore_result",
+        "lane",
         "priority",
         "queue",
         "routing_key",
@@ -49,10 +50,11 @@ Rendering = TemplateRendering | CeleryRendering
 
 
 class Renderer:
-    """Prepares the messages of one app's entries."""
+    """Prepares the messages of one app's entries; those for one of the *fair* queues are given their lanes."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, *, fair: frozenset[str] = frozenset()) -> None:
         self.app = app
+        self.fair = fair
         self._tags = DeliveryTags()
         self._fingerprint: tuple[Any, ...] = ()
         self._objection: str | None = None
@@ -78,7 +80,7 @@ class Renderer:
             if isinstance(template, Template):
                 return self._filled(definition.name, signature, template)
             reason = template
-        return CeleryRendering(self.app, signature, reason=reason, static=static)
+        return CeleryRendering(self.app, signature, reason=reason, static=static, fair=self.fair)
 
     def _follow_the_surroundings(self) -> None:
         if fingerprint(self.app) == self._fingerprint:
@@ -118,7 +120,7 @@ class Renderer:
         return self._templates[key]
 
     def _cut(self, signature: Mapping[str, Any], fire: Fire) -> Template | str:
-        commands = CeleryRendering(self.app, signature, reason="").commands(fire)
+        commands = CeleryRendering(self.app, signature, reason="", fair=self.fair).commands(fire)
         if len(commands) != 1 or not commands[0].carries_a_message:
             return "it takes more than one push"
         template = cut_template(commands[0], fire)

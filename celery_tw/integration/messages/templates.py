@@ -51,6 +51,8 @@ class Template:
     parts: tuple[bytes | None, ...]
     holes: tuple[tuple[int, int], ...]
     encoding: str
+    queue: str = ""
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class TemplateRendering:
     def commands(self, fire: Fire) -> list[Command]:
         """Return the one command that hands the message of *fire* over."""
         template = self.template
-        return [Command(template.operation, template.key, self.message(fire, self.take_tag()))]
+        message = self.message(fire, self.take_tag())
+        return [Command(template.operation, template.key, message, queue=template.queue, lane=template.lane)]
 
     def message(self, fire: Fire, tag: bytes) -> bytes:
         """Return the envelope of *fire* with the delivery tag *tag*."""
@@ -91,7 +94,14 @@ def cut_template(command: Command, fire: Fire) -> Template | str:
         return "it is sent from within another task"
     if envelope["content-type"] != "application/json" or "compression" in headers or headers.get("stamped_headers"):
         return "its message is not plain JSON"
-    return Template(command.operation, command.key, *_cut(envelope), encoding=properties["body_encoding"])
+    return Template(
+        command.operation,
+        command.key,
+        *_cut(envelope),
+        encoding=properties["body_encoding"],
+        queue=command.queue,
+        lane=command.lane,
+    )
 
 
 def _cut(envelope: dict[str, Any]) -> tuple[tuple[bytes | None, ...], tuple[tuple[int, int], ...]]:

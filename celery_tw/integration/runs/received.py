@@ -5,6 +5,7 @@ The record carries no broker's fingerprint: the leader renders it for the broker
 
 from typing import Any
 
+from celery_tw.integration.messages.destinations import fair_lane_of
 from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
 
@@ -33,8 +34,11 @@ def envelope_of(request: Any) -> bytes:
     )
 
 
-def record_rest(envelope: bytes) -> bytes:
-    """Return the record of a one-time task with this message, from the line after the moment of storing."""
+def record_rest(envelope: bytes, *, fair: frozenset[str] = frozenset()) -> bytes:
+    """Return the record of a one-time task with this message, from the line after the moment of storing.
+
+    It goes back to its queue through its lane, if that is among the *fair* ones.
+    """
     read = read_envelope(envelope)
     return OneTime(
         mid="",
@@ -43,7 +47,7 @@ def record_rest(envelope: bytes) -> bytes:
         last_ms=None,
         fingerprint=UNRENDERED,
         queue_key=read.destination,
-        extra={"task": read.headers.get("task")},
+        extra={"task": read.headers.get("task"), **fair_lane_of(read, fair=fair)},
         message=envelope,
         task_id=read.task_id,
     ).pack_rest()

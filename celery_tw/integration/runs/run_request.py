@@ -100,7 +100,7 @@ class RunRequest(Request):
                 runner.reassign(Right.of_token(postponed.token), "yielded", self.mid, self.id, envelope, delay_ms=YIELD_DELAY_MS)
                 return
             guard = Guard(*postponed.guard) if postponed.guard else None
-            rest = record_rest(envelope)
+            rest = record_rest(envelope, fair=runner.settings.fair_queues)
             runner.runs.park(runner.ids, mid=self.mid, task_id=self.id, rest=rest, delay_ms=postponed.delay_ms, guard=guard)
         except StoreUnavailable as error:
             logger.error("%s[%s] could not be parked and goes back to the queue: %s", self.name, self.id, error)

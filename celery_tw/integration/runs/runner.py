@@ -338,7 +338,7 @@ class Runner:
             self.ids,
             mid=mid,
             task_id=task_id,
-            rest=record_rest(envelope),
+            rest=record_rest(envelope, fair=self.settings.fair_queues),
             most=self.settings.max_reassignments,
             delay_ms=delay_ms,
         )

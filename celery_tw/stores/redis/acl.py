@@ -33,10 +33,12 @@ LEADERS_OWN = frozenset(
         "fire",
         "fire_once",
         "hold_clock",
+        "make_room",
         "poll",
         "quarantine",
         "renew",
         "rerender",
+        "report_starving",
         "resign",
         "settle",
         "sweep_templates",
@@ -48,8 +50,8 @@ CONNECTING = ("auth", "client|setname", "hello", "ping", "select")
 SINCE_7_2 = ("client|setinfo",)
 """A command that redis-py sends when it connects; older servers do not know it and refuse a rule that names it."""
 READING = (
-    "get", "hget", "hgetall", "hkeys", "hlen", "hmget", "hscan", "lrange", "mget", "pttl", "time", "xlen", "xrange", "xread", "xrevrange",
-    "zcard", "zcount", "zmscore", "zrange", "zrevrange", "zscore",
+    "get", "hget", "hgetall", "hkeys", "hlen", "hmget", "hscan", "llen", "lrange", "mget", "pttl", "smembers", "time", "xlen", "xrange",
+    "xread", "xrevrange", "zcard", "zcount", "zmscore", "zrange", "zrevrange", "zscore",
 )  # fmt: skip
 WRITING = ("evalsha", "script|load", "multi", "exec", "incr", "incrby", "hset", "hdel", "del", "set")
 ASKED_AT_THE_START = ("config|get",)

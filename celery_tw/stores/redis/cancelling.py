@@ -9,11 +9,12 @@ its caller did not name: the first tells what is listed, the second reads it, th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import uuid4
 
 from celery_tw.stores.redis.keys import ANSWER_KEPT_MS, CANCELLED_KEPT_MS, NEWS_KEPT, Keys, is_one_time
+from celery_tw.stores.redis.lane_keys import all_lanes, lanes_of, lanes_of_all
 from celery_tw.stores.redis.records import Records
 from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
 
@@ -28,7 +29,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A one-time task that waits, or waited until just now: its whole *record*, and when it was due (None when it was set aside)."""
+    """A one-time task that waits, or waited until just now, with its whole *record*.
+
+    *due_ms* is when it was due, or came to its lane; None when it was set aside.
+    """
 
     entry_id: int
     record: bytes
@@ -65,6 +69,7 @@ class Cancelling:
         shard = self.keys
         keys: list[str | bytes] = [shard.due, shard.held, shard.bad, shard.by_task, shard.cancelled, shard.news, shard.news_seq]
         keys += (shard.answer(uuid4().hex), *map(shard.entry, known))
+        keys += lanes_of_all(shard, (waiting.record for waiting in known.values()))
         args: list[Argument] = [len(task_ids), CANCELLED_KEPT_MS, ANSWER_KEPT_MS, NEWS_KEPT, *task_ids, *known]
         _, *reply = asked_twice(lambda: script("cancel").run(self.client, keys, args))
         return _by_task(task_ids, reply[::2]), _by_task(task_ids, reply[1::2])
@@ -78,10 +83,24 @@ class Cancelling:
             pipe.mget([self.keys.entry(entry_id) for entry_id in entry_ids])
             pipe.zmscore(self.keys.due, members).hmget(self.keys.held, members)
             records, scores, held = pipe.execute()
-        return [
+        found = [
             Waiting(entry_id, record or b"", _due_ms(score, held_ms))
             for entry_id, record, score, held_ms in zip(entry_ids, self.records.whole(records), scores, held, strict=True)
         ]
+        return self._looked_up_in_lanes(found)
+
+    def _looked_up_in_lanes(self, found: list[Waiting]) -> list[Waiting]:
+        """Return *found* with the moments at which those came that wait in lanes, for their due times."""
+        lost = {waiting.entry_id: lanes_of(self.keys, waiting.record) for waiting in found if waiting.due_ms is None}
+        asked = [(entry_id, lane) for entry_id, lanes in lost.items() for lane in lanes]
+        if not asked:
+            return found
+        with translated_errors("ZSCORE"), self.client.pipeline(transaction=False) as pipe:
+            for entry_id, lane in asked:
+                pipe.zscore(lane, str(entry_id))
+            scores = pipe.execute()
+        since = {entry_id: int(score) for (entry_id, _), score in zip(asked, scores, strict=True) if score is not None}
+        return [replace(waiting, due_ms=since.get(waiting.entry_id, waiting.due_ms)) for waiting in found]
 
     def listed(self, task_ids: Sequence[str]) -> dict[str, list[int]]:
         """Return the ids of what waits under each of *task_ids*."""
@@ -92,11 +111,12 @@ class Cancelling:
         return found
 
     def pages(self) -> Iterator[list[int]]:
-        """Return the ids of all one-time tasks, due or held, page by page; what is stored meanwhile may be among them or not."""
-        cursor_ms, cursor_member = 0, ""
-        while page := script("page").run(self.client, [self.keys.due], [cursor_ms, cursor_member, FAR_FUTURE_MS, PAGE]):
-            cursor_ms, cursor_member = int(float(page[-1])), page[-2].decode()
-            yield _one_time(page[::2])
+        """Return the ids of all one-time tasks, due, in lanes or held, page by page; what is stored meanwhile may be among them or not."""
+        for key in (self.keys.due, *all_lanes(self.client, self.keys)):
+            cursor_ms, cursor_member = 0, ""
+            while page := script("page").run(self.client, [key], [cursor_ms, cursor_member, FAR_FUTURE_MS, PAGE]):
+                cursor_ms, cursor_member = int(float(page[-1])), page[-2].decode()
+                yield _one_time(page[::2])
         cursor = None
         while cursor != 0:
             with translated_errors("HSCAN"):

@@ -25,6 +25,9 @@ from celery_tw.errors import MalformedRecord, NewerSchema
 
 SCHEMA = 1
 LONGEST_VERSION = 9
+EXTRA_LINE = 9
+"""The line of a whole one-time task that holds its extra JSON, counted from 1."""
+
 _DEFAULTS = Definition(name="", signature={}, schedule={})
 _ENCODER = kombu_json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 

@@ -1,23 +1,27 @@
 """Dispatching: the leader's verbs on the timetable. Each carries its epoch and is refused when another term leads."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
 from celery_tw.core.allowed import AllowedTasks
 from celery_tw.core.command import Command
 from celery_tw.core.definition import Delivery
+from celery_tw.core.lane import LANES
 from celery_tw.core.misfire import MissedRange, SkippedRange
 from celery_tw.core.sequence import Numbers, numbered
+from celery_tw.core.shares import Choice
 from celery_tw.errors import MalformedRecord
 from celery_tw.stores.redis.codec import encode_skip
+from celery_tw.stores.redis.entering_fires import EnteringFires, Step
 from celery_tw.stores.redis.envelope import NEUTRAL
-from celery_tw.stores.redis.keys import FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, TEMPLATES_KEPT_MS, Keys
+from celery_tw.stores.redis.keys import ADMITTED_KEPT_MS, FIRED_KEPT_MS, ONE_TIME_SKIPS, SKIPS_KEPT_MS, TEMPLATES_KEPT_MS, Keys
 from celery_tw.stores.redis.line import Call, Line, statuses
 from celery_tw.stores.redis.open_fires import waiting_member
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 from celery_tw.stores.redis.templates import cut_record
+from celery_tw.stores.redis.timetable import Timetable
 
 ALL = AllowedTasks()
 
@@ -64,32 +68,36 @@ class Backlog:
 class _Arguments:
     """Keys and arguments of one script call; queue keys come last and are counted from *first_queue*. Claims go to *outbox*.
 
-    *open_ms* is for how long a task counts as open that nobody takes up.
+    *open_ms* is for how long a task counts as open that nobody takes up. *enter* tells what lets a message wait in its lane.
     """
 
     outbox: str
     keys: list[str | bytes]
     args: list[Argument]
-    open_ms: int = 0
+    open_ms: int
+    enter: Callable[[Command, Delivery], Sequence[Step]]
     queues: dict[str | bytes, int] = field(default_factory=dict)
 
     def add_commands(self, commands: Sequence[Command], payloads: Sequence[bytes], delivery: Delivery) -> None:
-        self.args.append(len(commands))
-        for command, payload in zip(commands, payloads, strict=True):
-            claims = command.operation == "claim"
-            index = self.queues.setdefault(self.outbox if claims else command.key, len(self.queues))
-            self.args += (self._word(command, delivery), index, payload)
+        steps = [
+            step
+            for command, payload in zip(commands, payloads, strict=True)
+            for step in (self.enter(command, delivery) if command.lane else (self._step(command, payload, delivery),))
+        ]
+        self.args.append(len(steps))
+        for step in steps:
+            self.args += (step.word, self.queues.setdefault(step.key, len(self.queues)), step.payload)
 
-    def _word(self, command: Command, delivery: Delivery) -> str:
+    def _step(self, command: Command, payload: bytes, delivery: Delivery) -> Step:
         if command.operation == "claim":
-            return f"claim {delivery}"
-        return f"count {self.open_ms}" if command.operation == "count" else command.operation
+            return Step(f"claim {delivery}", self.outbox, payload)
+        return Step(f"count {self.open_ms}" if command.operation == "count" else command.operation, command.key, payload)
 
 
 class Dispatching:
     """The leader's hands on one shard; of one-time tasks only *allowed* ones are fired.
 
-    *open_ms* is for how long a fire counts as still there that nobody takes up.
+    *open_ms* is for how long a fire counts as still there that nobody takes up. *fingerprint* tells for which broker messages are rendered.
     """
 
     def __init__(
@@ -101,6 +109,7 @@ class Dispatching:
         history_size: int,
         allowed: AllowedTasks = ALL,
         open_ms: int = 3_600_000,
+        fingerprint: Callable[[], str] = lambda: NEUTRAL,
     ) -> None:
         self.client = client
         self.keys = keys
@@ -110,6 +119,7 @@ class Dispatching:
         self.open_ms = open_ms
         self.line = Line(client)
         self.numbers = Numbers()
+        self.entering = EnteringFires(Timetable(client, keys), fingerprint=fingerprint)
 
     def page(self, *, cursor_ms: int, cursor_member: str, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to *limit* pairs of due ms and member after the cursor and not after *until_ms*."""
@@ -124,7 +134,7 @@ class Dispatching:
     def fire(self, epoch: int, writes: Sequence[SlotWrite]) -> Call:
         """Carry out decided slots; the status of each will be fired, moved, early or refused with the reason."""
         shard = self.keys
-        call = _Arguments(shard.outbox, [shard.leader, shard.due, shard.backlogs, shard.names], [], self.open_ms)
+        call = _Arguments(shard.outbox, [shard.leader, shard.due, shard.backlogs, shard.names], [], self.open_ms, self._enter)
         first, payloads = self._numbered(epoch, [write.commands for write in writes])
         for write, messages in zip(writes, payloads, strict=True):
             self._add_write(call, write, messages)
@@ -137,9 +147,13 @@ class Dispatching:
         payloads = [[command.payload for command in commands] for commands in entries]
         for entry in sorted(range(len(entries)), key=lambda entry: _goes_last(entries[entry])):
             for place in sorted(range(len(entries[entry])), key=lambda place: entries[entry][place].operation != "publish"):
-                payloads[entry][place] = numbered(payloads[entry][place], number)
+                if not entries[entry][place].lane:  # what waits in a lane is numbered when it goes on
+                    payloads[entry][place] = numbered(payloads[entry][place], number)
                 number += 1
         return first, payloads
+
+    def _enter(self, command: Command, delivery: Delivery) -> list[Step]:
+        return self.entering.steps(command, delivery)
 
     def _add_write(self, call: _Arguments, write: SlotWrite, payloads: Sequence[bytes]) -> None:
         shard, entry_id = self.keys, write.entry_id
@@ -159,11 +173,36 @@ class Dispatching:
             call.args += (member, missed.from_ms, missed.to_ms, missed.next_ms, missed.left, repr(missed.rate))
         call.add_commands(write.commands, payloads, write.delivery)
 
-    def fire_once(self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]) -> Call:
+    def fire_once(
+        self,
+        epoch: int,
+        pairs: Sequence[tuple[int, int]],
+        *,
+        fingerprint: str,
+        queue_keys: Collection[bytes],
+        fair_queues: Collection[str] = (),
+    ) -> Call:
         """Fire one-time tasks, given as due ms and id; the status of each will be as ``fire_once.lua`` names them.
 
-        Messages in neutral form go to the outbox, whatever their queues.
+        Messages in neutral form go to the outbox, whatever their queues. Those for one of *fair_queues* go to their lanes.
         """
+        keys, args = self._one_time_arguments(epoch, pairs, "fire", fingerprint=fingerprint, queue_keys=queue_keys)
+        keys += (key for queue in fair_queues for key in self.keys.lanes_of(queue))
+        return self.line.send("fire_once", keys, [*args, *fair_queues])
+
+    def admit(self, epoch: int, choices: Sequence[Choice], *, queue: str, fingerprint: str, queue_keys: Collection[bytes]) -> Call:
+        """Let waiting messages go on to *queue*; the status of each will be as ``fire_once.lua`` names them."""
+        pairs = [(choice.since_ms, choice.entry_id) for choice in choices]
+        keys, args = self._one_time_arguments(epoch, pairs, "admit", fingerprint=fingerprint, queue_keys=queue_keys)
+        args.append(ADMITTED_KEPT_MS)
+        for choice in choices:
+            args += (LANES.index(choice.segment.own) + 1, choice.turn)
+        return self.line.send("fire_once", [*keys, *self.keys.lanes_of(queue), self.keys.admitted(queue)], args)
+
+    def _one_time_arguments(
+        self, epoch: int, pairs: Sequence[tuple[int, int]], verb: str, *, fingerprint: str, queue_keys: Collection[bytes]
+    ) -> tuple[list[str | bytes], list[Argument]]:
+        """Return what firing and admitting have in common."""
         claims = fingerprint == NEUTRAL
         shard = self.keys
         keys: list[str | bytes] = [
@@ -175,7 +214,10 @@ class Dispatching:
             shard.held,
             shard.by_task,
             shard.templates,
+            shard.template_dues,
+            shard.lanes,
         ]
+        targets: Collection[str | bytes] = [shard.outbox] if claims else queue_keys
         args: list[Argument] = [
             epoch,
             self.lease_ms,
@@ -186,12 +228,13 @@ class Dispatching:
             "outbox" if claims else "queue",
             self.allowed.in_lua(),
             self.numbers.take(epoch, len(pairs)),
+            len(targets),
+            verb,
         ]
-        for due_ms, entry_id in pairs:
+        for since_or_due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))
-            args += (entry_id, due_ms)
-        keys += [shard.outbox] if claims else queue_keys
-        return self.line.send("fire_once", keys, args)
+            args += (entry_id, since_or_due_ms)
+        return [*keys, *targets], args
 
     def read_backlog(self, member: str) -> Backlog | None:
         """Return an open backlog, or None when it is gone; raises `MalformedRecord`."""
@@ -244,6 +287,7 @@ class Dispatching:
             ],
             [epoch, self.lease_ms, self.history_size, member, backlog.next_ms],
             self.open_ms,
+            self._enter,
         )
         call.args += ("" if next_ms is None else next_ms, left, again_ms)
         call.args += ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)
@@ -252,6 +296,7 @@ class Dispatching:
         call.add_commands(commands, payloads, delivery)
         call.args.append(first)
         _, (status,) = statuses(script("drain").run(self.client, [*call.keys, *call.queues], call.args))
+        self.entering.discard_ids(status)
         return status
 
     def rerender(self, epoch: int, entry_id: int, *, old: bytes, new: bytes) -> bool:
@@ -261,22 +306,23 @@ class Dispatching:
         args: list[Argument] = [epoch, old, begin + cut.rest, entry_id, cut.template.template_id, cut.template.text]
         return bool(script("rerender").run(self.client, keys, args))
 
-    def sweep_templates(self, epoch: int) -> int:
-        """Remove some templates that no task needs any more; return how many."""
+    def sweep_templates(self, epoch: int, *, fair_queues: Collection[str] = ()) -> int:
+        """Remove some templates that no task needs any more, in the lanes of *fair_queues* either; return how many."""
         shard = self.keys
         keys: list[str | bytes] = [shard.leader, shard.due, shard.held, shard.templates, shard.template_dues]
+        keys += (lane for queue in fair_queues for lane in shard.lanes_of(queue))
         return int(script("sweep_templates").run(self.client, keys, [epoch, TEMPLATES_KEPT_MS, SWEPT_AT_ONCE, HELD_LOOKED_AT]))
 
-    def quarantine(self, epoch: int, member: str | bytes, reason: str, *, backlog: bool = False) -> None:
-        """Set an unreadable entry or backlog aside, with the reason."""
+    def quarantine(self, epoch: int, member: str | bytes, reason: str, *, backlog: bool = False, key: str = "") -> None:
+        """Set an unreadable entry or backlog aside, with the reason; it stands in *key*, by default among what is due."""
         shard = self.keys
-        keys: list[str | bytes] = [shard.leader, shard.due, shard.bad, shard.backlogs]
+        keys: list[str | bytes] = [shard.leader, key or shard.due, shard.bad, shard.backlogs]
         script("quarantine").run(self.client, keys, [epoch, "backlog" if backlog else "entry", member, json.dumps({"reason": reason})])
 
 
 def _goes_last(commands: Sequence[Command]) -> bool:
     """Return whether FIRE sends *commands* with other plain messages of their queue, after what takes more than that."""
-    return len(commands) == 1 and commands[0].operation == "lpush"
+    return len(commands) == 1 and commands[0].operation == "lpush" and not commands[0].lane
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[int, bytes]]:

@@ -39,6 +39,12 @@ key                 type    life        holds (written by)
 ``idem:<key>``      hash    1 day       the run under an idempotency key, and its result (workers, leader)
 ``unique:<key>``    string  expires     the id of the task that waits or runs under it (clients, workers)
 ``wait:<kind>:<k>`` zset    1 day       ``<entry id>:<mid>`` of parked tasks, in their turn (workers, leader)
+``lanes``           set     until empty the queues that have messages waiting in lanes (clients, workers, leader)
+``lane:<q>:<lane>`` zset    until empty id of a one-time task that waits to go on → ms when it came (clients, workers, leader)
+``room:<queue>``    string  a lease     how many messages may go straight on to the queue (clients, workers, leader)
+``admitted:<q>``    hash    1 hour      ``<minute> <lane>`` → messages that went on to the queue (clients, workers, leader)
+``starved``         hash    for ever    queue → ms; who came before has been reported as starving (leader)
+``consumers``       hash    for ever    worker → JSON: its queues, concurrency and counter; the silent are struck out (workers, leader)
 ``terminations``    zset    until done  mid of a cancelled run → ms at which it is ended if it has not stopped (clients, leader)
 ``open:<name>``     hash    expires     id of a task of an entry's fire that has not ended, or dag:<run id> → state, until when (leader,
                                workers)
@@ -62,6 +68,8 @@ Entry ids are numbers. A recurring entry's id is even, a one-time task's is odd:
 
 from dataclasses import dataclass, field
 
+from celery_tw.core.lane import LANES
+
 CANCELLED_KEPT_MS = 7 * 24 * 3600 * 1000
 ANSWER_KEPT_MS = 60 * 1000
 TOMBSTONE_MS = 7 * 24 * 3600 * 1000
@@ -73,6 +81,7 @@ RUN_KEPT_MS = 7 * 24 * 3600 * 1000
 WAIT_KEPT_MS = 24 * 3600 * 1000
 DRAIN_KEPT_MS = 24 * 3600 * 1000
 IDEMPOTENCY_KEPT_MS = 24 * 3600 * 1000
+ADMITTED_KEPT_MS = 3600 * 1000
 NEWS_KEPT = 10_000
 LONGEST_ID = 18
 NEWS_KEPT_MS = 60_000
@@ -161,6 +170,18 @@ class Keys:
     @property
     def buried(self) -> str:
         return f"{self.tag}:buried"
+
+    @property
+    def lanes(self) -> str:
+        return f"{self.tag}:lanes"
+
+    @property
+    def starved(self) -> str:
+        return f"{self.tag}:starved"
+
+    @property
+    def consumers(self) -> str:
+        return f"{self.tag}:consumers"
 
     @property
     def leader(self) -> str:
@@ -255,6 +276,19 @@ class Keys:
 
     def checkpoint(self, task_id: str) -> str:
         return f"{self.tag}:ckpt:{task_id}"
+
+    def lane(self, queue: str, lane: str) -> str:
+        return f"{self.tag}:lane:{queue}:{lane}"
+
+    def lanes_of(self, queue: str) -> list[str]:
+        """Return the keys of the lanes of *queue*, high first."""
+        return [self.lane(queue, lane) for lane in LANES]
+
+    def room(self, queue: str) -> str:
+        return f"{self.tag}:room:{queue}"
+
+    def admitted(self, queue: str) -> str:
+        return f"{self.tag}:admitted:{queue}"
 
     def drain(self, process: str) -> str:
         return f"{self.tag}:drain:{process}"

@@ -50,8 +50,8 @@ EMPTY = (b"{}", b"[]")
 NUMBER = b'"tw_seq": \0#'
 
 OF_THE_KIND = (
-    "body_encoding|compression|content-encoding|content-type|declare|delivery|delivery_info|delivery_mode|exchange|exchanges|headers|lang|"
-    "misfire|priority|properties|replaced_task_nesting|retries|routing_key|task|timelimit"
+    "body_encoding|compression|content-encoding|content-type|declare|delivery|delivery_info|delivery_mode|exchange|exchanges|headers|lang|lane|"
+    "misfire|priority|properties|queue|replaced_task_nesting|retries|routing_key|task|timelimit|tw_lane"
 )
 """The names whose values are the same for all tasks of a kind, or one of a few. They stand in the template."""
 

@@ -12,6 +12,7 @@ from celery_tw.core.misfire import SkippedRange
 from celery_tw.errors import MalformedRecord, NewerSchema
 from celery_tw.stores.redis.codec import SCHEMA, decode_definition, encode_skip, unpack_one_time
 from celery_tw.stores.redis.keys import NEWS_KEPT, SKIPS_KEPT_MS, TOMBSTONE_MS, Keys, is_one_time
+from celery_tw.stores.redis.lane_keys import lanes_of, lanes_of_all
 from celery_tw.stores.redis.line import Call, Line, statuses
 from celery_tw.stores.redis.records import Records
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
@@ -146,13 +147,24 @@ class Timetable:
         return [_stored(*item) for item in zip(entry_ids, rows, scores, strict=True)]
 
     def read_one_time(self, entry_id: int) -> tuple[bytes | None, int | None, bool]:
-        """Return a one-time task's whole record, its due ms and whether it is held."""
+        """Return a one-time task's whole record, its due ms (or when it came to its lane) and whether it is held."""
         with translated_errors("read"), self.client.pipeline(transaction=False) as pipe:
             pipe.get(self.keys.entry(entry_id)).zscore(self.keys.due, str(entry_id)).hget(self.keys.held, str(entry_id))
             record, due, held = pipe.execute()
         due_ms = due if held is None else held
         (whole,) = self.records.whole([record])
+        if due_ms is None:
+            due_ms = self._since(entry_id, lanes_of(self.keys, whole))
         return whole, None if due_ms is None else int(due_ms), held is not None
+
+    def _since(self, entry_id: int, lanes: Sequence[str]) -> float | None:
+        """Return when a task came to one of *lanes*, in ms, None when it waits in none."""
+        if not lanes:
+            return None
+        with translated_errors("ZSCORE"), self.client.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.zscore(lane, str(entry_id))
+            return next((score for score in pipe.execute() if score is not None), None)
 
     def read_stored(self, entry_id: int) -> bytes | None:
         """Return a one-time task's record as it is stored, or None."""
@@ -264,6 +276,8 @@ class Timetable:
         keys: list[str | bytes] = [shard.due, shard.names, shard.static, shard.held, shard.news, shard.news_seq]
         keys += (shard.entry(entry_id), shard.tombstone(name), shard.history(entry_id), shard.skips(entry_id), shard.bad)
         kind = "once" if is_one_time(entry_id) else "recurring"
+        if kind == "once":
+            keys += lanes_of_all(shard, self.records.whole([self.read_stored(entry_id)]))
         start = "" if process_start_ms is None else process_start_ms
         reply = script("remove").run(self.client, keys, [name, entry_id, kind, start, TOMBSTONE_MS, NEWS_KEPT])
         return str(reply, "ascii")

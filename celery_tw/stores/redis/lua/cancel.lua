@@ -1,5 +1,6 @@
 -- CANCEL: take what waits under some task ids off the timetable, and remember that they were cancelled.
--- KEYS  1 due  2 held  3 bad  4 by-task  5 cancelled  6 news  7 news-seq  8 answer; then the entries that the caller knows
+-- KEYS  1 due  2 held  3 bad  4 by-task  5 cancelled  6 news  7 news-seq  8 answer; then the entries that the caller knows; then the
+--       lanes in which one of these may wait
 -- ARGV  1 number of tasks  2 cancelled kept ms  3 answer kept ms  4 news kept; then the task ids; then the ids of the entries, in their order
 -- reply {now ms, then two texts per task: ids taken off, ids that wait still because the caller did not name them: call again with those}
 -- The answer is kept for a while, so a repeated call, which brings the same answer key, takes nothing that was stored in between.
@@ -19,12 +20,13 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
 redis.call('ZREMRANGEBYSCORE', cancelled, '-inf', string.format('%.0f', now - cancelled_kept))
 
-local entries = {}
-for i = 9, #KEYS do entries[ARGV[4 + tasks + i - 8]] = KEYS[i] end
+local entries, known_entries = {}, #ARGV - 4 - tasks
+for i = 1, known_entries do entries[ARGV[4 + tasks + i]] = KEYS[8 + i] end
 
 local reply, changed = {now_text}, {}
 local function take(id)
   local was = redis.call('DEL', entries[id]) + redis.call('ZREM', due, id) + redis.call('HDEL', held, id) + redis.call('HDEL', bad, id)
+  for i = 9 + known_entries, #KEYS do was = was + redis.call('ZREM', KEYS[i], id) end
   if was > 0 then changed[#changed + 1] = id .. ':' end
   return was > 0
 end

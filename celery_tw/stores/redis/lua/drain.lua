@@ -4,7 +4,7 @@
 --       7 slots left after these  8 ms of the next attempt  9 skip ('' | JSON)  10 its end ms  11 skips kept ms
 --       12 version of the entry that the slots are of ('' = no matter which)  13 number of slots, then the slots; then the number of
 --       commands, and per command: operation ('claim' takes the delivery with it, after a blank, and 'count' the ms for which the task
---       counts as open), queue index, payload; at last the number of the first message
+--       counts as open; the words of lanes as in FIRE), queue index, payload; at last the number of the first message
 -- reply {now ms, 'fired' | 'moved' (the backlog, or the entry, is not as known) | 'removed' | 'early' (the clock was set back behind these
 --       slots: the backlog waits until they are past again) | 'refused <why>'}
 -- Invariant: the backlog moves on right after its messages; two leaders, or one repeating itself, cannot move it twice. Numbers grow in every
@@ -46,6 +46,18 @@ local function wait(why)
   redis.call('ZADD', backlogs, again, member)
   return {now_text, 'refused ' .. why}
 end
+-- To wait in a lane: id → now in the lane, template id → its text, template → its last due ms, task id → the ids that wait under it.
+local words = {}
+function words.unused(entry) return redis.call('EXISTS', entry) == 1 and {err = 'TAKEN id, another has it'} or nil end
+function words.enter(lane, _, id) return redis.pcall('ZADD', lane, 'NX', now_text, id) end
+function words.share(templates, text, id) return redis.pcall('HSETNX', templates, id, text) end
+function words.last(template_dues, id) return redis.pcall('ZADD', template_dues, 'GT', now_text, id) end
+function words.list(by_task, task, id)
+  if task == '' then return end
+  local listed = redis.call('HGET', by_task, task)
+  redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
+end
+
 for _, command in ipairs(commands) do
   local kind = command.operation == 'lpush' and redis.call('TYPE', command.queue).ok or 'list'
   if kind ~= 'list' and kind ~= 'none' then return wait('the queue key ' .. command.queue .. ' holds a ' .. kind .. ', not a list') end
@@ -55,8 +67,11 @@ for pass = 1, 2 do
     if (command.operation == 'publish') == (pass == 1) then
       local delivery = string.match(command.operation, '^claim (.+)')
       local counts = string.match(command.operation, '^count (.+)')
+      local word, id = string.match(command.operation, '^(%l+) ?(.*)')
       local reply
-      if counts then
+      if words[word] then
+        reply = words[word](command.queue, command.payload, id)
+      elseif counts then
         redis.pcall('HSET', command.queue, command.payload, 'queued ' .. string.format('%.0f', now + tonumber(counts)))
         if redis.call('PTTL', command.queue) < tonumber(counts) then redis.call('PEXPIRE', command.queue, counts) end
       elseif delivery then

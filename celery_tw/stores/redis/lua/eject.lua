@@ -1,5 +1,5 @@
 -- EJECT: hand one waiting one-time task to its queue before it is due, and take it off the timetable, in one step.
--- KEYS  1 due  2 names  3 by-task  4 fired  5 news  6 news-seq  7 entry  8 queue (only with a message)
+-- KEYS  1 due, or the lane in which it waits  2 names  3 by-task  4 fired  5 news  6 news-seq  7 entry  8 queue (only with a message)
 -- ARGV  1 id  2 due ms  3 mid  4 name ('' = none)  5 task id ('' = none)  6 message ('' = it has been published already)  7 news kept
 -- reply 'ejected' | 'gone' (fired, cancelled, or ejected by a first call whose answer was lost) | 'moved' (paused, or due at another time)
 -- The caller read the task before: it is taken only as it was read. Its mid counts as fired, so a repeated store does not bring it back.

@@ -5,7 +5,8 @@
 --       id, due ms, version, slot ms, next due ms ('' = none), name to drop ('' = keep the entry),
 --       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
 --       number of commands, and per command: operation ('claim' takes the delivery with it, after a blank, and 'count' the ms for which
---       the task counts as open), queue index, payload
+--       the task counts as open; 'unused', 'enter', 'share', 'last' and 'list' let a message wait in a lane, and take its id or its
+--       template's with them), queue index, payload
 -- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' (due, or the last slot decided, is to come) | 'refused <why>'
 -- Invariants: a slot at or before the mark is never fired again; whatever may still be refused is tried before anything of its entry is
 -- written, and an entry that is refused harms no other. What is left for the end (plain messages, next due times) goes to keys whose type
@@ -86,7 +87,21 @@ local function count(open, task, kept)
   if redis.call('PTTL', open) < tonumber(kept) then redis.call('PEXPIRE', open, kept) end
 end
 
+-- To wait in a lane: id → now in the lane, template id → its text, template → its last due ms, task id → the ids that wait under it.
+local words = {}
+function words.unused(entry) return redis.call('EXISTS', entry) == 1 and {err = 'TAKEN id, another has it'} or nil end
+function words.enter(lane, _, id) return redis.pcall('ZADD', lane, 'NX', now_text, id) end
+function words.share(templates, text, id) return redis.pcall('HSETNX', templates, id, text) end
+function words.last(template_dues, id) return redis.pcall('ZADD', template_dues, 'GT', now_text, id) end
+function words.list(by_task, task, id)
+  if task == '' then return end
+  local listed = redis.call('HGET', by_task, task)
+  redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
+end
+
 local function carry_out(e, command)
+  local word, id = string.match(command.operation, '^(%l+) ?(.*)')
+  if words[word] then return words[word](command.queue, command.payload, id) end
   local counts = string.match(command.operation, '^count (.+)')
   if counts then return count(command.queue, command.payload, counts) end
   local delivery = string.match(command.operation, '^claim (.+)')
