@@ -18,6 +18,7 @@ from celery_tw.integration.dags.asking import CarryNodes
 from celery_tw.integration.dags.dag import DAG
 from celery_tw.integration.deferring.deferral import Deferral
 from celery_tw.integration.deferring.eject import Ejected, Ejector
+from celery_tw.integration.dlq.dead_letters import DeadLetterBox
 from celery_tw.integration.entries.book import Book
 from celery_tw.integration.entries.views import Backfill, Entry, Page, Slot, Stored
 from celery_tw.integration.hidden_settings import hide_our_urls
@@ -235,6 +236,12 @@ class TimeWheel:
         """What a person can do about messages that a broker apart does not take."""
         check_namespace(self.app, self._parts.election)
         return self._parts.outbox
+
+    @cached_property
+    def dlq(self) -> DeadLetterBox:
+        """Dead letters: tasks that have failed for good, to be looked at, replayed or thrown away."""
+        check_namespace(self.app, self._parts.election)
+        return self._parts.dlq
 
     @cached_property
     def clock(self) -> ClockControl:
