@@ -9,6 +9,7 @@
 """
 
 from celery_tw.core.misfire import Misfire
+from celery_tw.core.retry import Retry
 from celery_tw.errors import (
     CeleryTWError,
     DatabaseUnavailable,
@@ -58,6 +59,7 @@ __all__ = [
     "Misfire",
     "NamespaceTaken",
     "ResultNotKept",
+    "Retry",
     "StaleEpoch",
     "StaticEntry",
     "StoreRefused",

@@ -31,6 +31,7 @@ from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.open_fires import OpenFires, waiting_member
 from celery_tw.stores.redis.refused_messages import RefusedMessages
+from celery_tw.stores.redis.retry_budgets import RetryBudgets
 from celery_tw.stores.redis.runs import Claim, Guard, Right, Runs
 from celery_tw.stores.redis.scripts import script
 from celery_tw.stores.redis.terminations import Terminations
@@ -62,6 +63,7 @@ class Shard:
         time = RedisTime(SystemClock())
         self.open_fires = OpenFires(client, KEYS)
         self.terminations = Terminations(client, KEYS)
+        self.budgets = RetryBudgets(client, KEYS)
         self.runs = Runs(client, KEYS, redis_time=time, lease_ms=60_000, done_kept_ms=3_600_000, grace_ms=60_000)
 
     @cached_property
@@ -334,6 +336,7 @@ ROWS: dict[str, Row] = {
     ),
     "plan_termination": Row(call=lambda shard: shard.terminations.plan("m", after_ms=1000)),
     "park": Row(begin=Shard.acquire, call=Shard.park, repeats=True),
+    "take_retry": Row(call=lambda shard: shard.budgets.take("shop.tick", tokens=1, per_ms=1000), repeats=True),
     "draw_number": Row(call=lambda shard: shard.runs.draw_number("k", "m1")),
     "claim_unique": Row(call=lambda shard: shard.runs.claim_unique("k", "t1", kept_ms=60_000)),
 }

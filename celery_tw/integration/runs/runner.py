@@ -189,7 +189,7 @@ class Runner:
 
     def _body(self, task: Any, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
-            return task.tw_body(*args, **kwargs)
+            return task.tw_attempt(*args, **kwargs)
         except TaskCancelled as cancelled:
             raise self._cancelled(task, run, cancelled) from None
         except TaskYielded:
