@@ -18,7 +18,7 @@ reason           what happened
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import Any
@@ -113,9 +113,3 @@ def error_fingerprint(task: str, exception: str, message: str, frames: Sequence[
     """
     place = [f"{file}:{function}" for file, function in frames] or [_VARYING.sub("?", message[:LONGEST_MESSAGE])]
     return blake2b("\n".join([task, exception, *place]).encode(errors="replace"), digest_size=8).hexdigest()
-
-
-def canvas_position(headers: Mapping[str, Any], *, chord: str = "") -> dict[str, str]:
-    """Return where a task stands in its canvas, as the facts of a death name it."""
-    group = str(headers.get("group") or "")
-    return {"group": group, "chord": chord, "root": str(headers.get("root_id") or ""), "parent": str(headers.get("parent_id") or "")}

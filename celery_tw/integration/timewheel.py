@@ -19,6 +19,7 @@ from celery_tw.integration.dags.dag import DAG
 from celery_tw.integration.deferring.deferral import Deferral
 from celery_tw.integration.deferring.eject import Ejected, Ejector
 from celery_tw.integration.dlq.dead_letters import DeadLetterBox
+from celery_tw.integration.dlq.refusals import KeepRefusals
 from celery_tw.integration.entries.book import Book
 from celery_tw.integration.entries.views import Backfill, Entry, Page, Slot, Stored
 from celery_tw.integration.hidden_settings import hide_our_urls
@@ -65,6 +66,7 @@ class TimeWheel:
         app.steps["worker"].add(GuardsNeedBase)
         internal_tasks.register(app)
         app.steps["worker"].add(CarryNodes)
+        app.steps["consumer"].add(KeepRefusals)
         wheel._guard(guard)
         return wheel
 

@@ -32,7 +32,7 @@ from celery_tw.core.node_id import NodeId
 from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, StoreUnavailable, TaskCancelled, TaskYielded
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
-from celery_tw.integration.messages.identity_headers import AFTER, MID
+from celery_tw.integration.messages.identity_headers import AFTER, MID, REPLAY_OF
 from celery_tw.integration.runs.kept_results import ignores_result, stores_errors
 from celery_tw.integration.runs.mourning import mourn_here
 from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown, read_outcome
@@ -43,6 +43,7 @@ from celery_tw.runtime.heartbeat import Heartbeat
 from celery_tw.runtime.lease import Lease
 from celery_tw.runtime.run import Run, State
 from celery_tw.settings import Settings
+from celery_tw.stores.redis.dead_letters import DeadLetters
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.runs import Answer, Claim, Guard, Right, Runs
@@ -91,6 +92,7 @@ class Runner:
         self.clock = SystemClock()
         client, keys = broker.connect(app, timeout_s=TIMEOUT_S), Keys(self.settings.namespace)
         self.runs = runs_on(app, client, keys, self.settings, RedisTime(self.clock))
+        self.letters = DeadLetters(client, keys)
         self.ids = EntryIds(Timetable(client, keys))
         self.process = f"{socket.gethostname()}:{os.getpid()}"
         self.processes = (self.process, f"{socket.gethostname()}:{os.getppid()}")
@@ -118,6 +120,7 @@ class Runner:
             long=task.long,
         )
         self._let_end(header_of(request, AFTER))
+        self._let_die(header_of(request, REPLAY_OF))
         asked_ms = self.clock.boot_ms()
         answer = self._acquire(claim)
         for passed_over in answer.passed_over:
@@ -134,6 +137,7 @@ class Runner:
             run.move(State.FAILED)
             mourn_here(task, run)
             raise Ignore("lost too often")
+        self._count_redelivery(request, run)
         failpoint("R1")
         return self._conclude(task, run, self._body(task, run, args, kwargs))
 
@@ -145,6 +149,23 @@ class Runner:
                 time.sleep(END_LOOK_S)
         except StoreUnavailable as error:
             logger.debug("whether run %s has ended is not known: %s", mid, error)
+
+    def _let_die(self, mid: str | None) -> None:
+        """Raise `Postponed` while the run *mid* still lives, whose replay this is: it has lost its right, but may not know it yet."""
+        try:
+            if mid and self.runs.lives(mid, silent_ms=self.settings.heartbeat_timeout_ms):
+                raise Postponed(SOONEST_MS)
+        except StoreUnavailable as error:
+            logger.debug("whether run %s has ended is not known: %s", mid, error)
+
+    def _count_redelivery(self, request: Any, run: Run) -> None:
+        """Count a body that begins once more, for a message that came back."""
+        if self.settings.dlq == "off" or not (request.delivery_info or {}).get("redelivered"):
+            return
+        try:
+            self.letters.count_redelivery(run.mid)
+        except StoreUnavailable as error:
+            logger.debug("%s[%s] began once more, which was not counted: %s", run.task, run.task_id, error)
 
     def _acquire(self, claim: Claim) -> Answer:
         """Ask until Redis answers; a task for which it does not is given back to the broker."""
@@ -273,6 +294,8 @@ class Runner:
         """Finish a run whose task has come to *state*, as Celery calls it; None when its process was told to exit."""
         failpoint("R4")
         self.heartbeat.remove(run)
+        if run.state is State.LOST:
+            self._lay_to_rest(run)
         if run.state in (State.DONE, State.LOST, State.YIELDED):
             return
         if state is None and run.long:
@@ -284,6 +307,12 @@ class Runner:
         except (StoreUnavailable, StoreRefused) as error:
             logger.warning("%s[%s] ended as %s, which was not put on record: %s", run.task, run.task_id, verb, error)
         failpoint("R5")
+
+    def _lay_to_rest(self, run: Run) -> None:
+        try:
+            self.runs.lay_to_rest(run.mid)
+        except StoreUnavailable as error:
+            logger.debug("%s[%s] has ended, which a replay of it learns later: %s", run.task, run.task_id, error)
 
     def _end(self, task: Any, run: Run, verb: str) -> None:
         self._finish(run, verb)

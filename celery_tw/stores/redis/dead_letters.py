@@ -65,10 +65,13 @@ class DeadLetters:
     # Burying
 
     def bury(self, letter_id: str, message: bytes, death: Death) -> tuple[str, int]:
-        """Keep *message* and what is known of its death; return new, again or same, and how often it has died."""
+        """Keep *message* and what is known of its death; return new, again or same, and how often it has died.
+
+        The run that died, if it is on record, is not started again.
+        """
         shard, facts = self.keys, death.write()
-        keys: list[str | bytes] = [shard.dlq, shard.dead(letter_id), shard.dlq_bytes, shard.dlq_counts]
-        args: list[Argument] = [letter_id, death.occasion, message, facts, len(message) + len(facts) + OVERHEAD]
+        keys: list[str | bytes] = [shard.dlq, shard.dead(letter_id), shard.dlq_bytes, shard.dlq_counts, shard.run(death.mid)]
+        args: list[Argument] = [letter_id, death.occasion, message, facts, len(message) + len(facts) + OVERHEAD, death.token]
         _, verdict, count = asked_twice(lambda: script("bury").run(self.client, keys, args))
         return verdict.decode(), int(count)
 

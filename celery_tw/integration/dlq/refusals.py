@@ -1,0 +1,184 @@
+"""Refusals: messages that a worker's main process takes off the queue and gives to no task.
+
+Celery itself rejects, and says so in a signal, a task that it does not know and a message whose content type it does not accept; what it
+cannot decode it drops, and a body that is not ``[args, kwargs, embed]`` ends the whole worker. So each message is looked at before Celery
+does, which costs little, because what is decoded here is not decoded again.
+
+Whoever waits for the task is told that it has failed, and so is its chord, as far as the message can be read.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celery import bootsteps, signals
+from celery.app.task import Context
+from celery.exceptions import NotRegistered
+
+from celery_tw.core.death import DISALLOWED, MALFORMED, REDELIVERED, UNDECODABLE, UNREGISTERED
+from celery_tw.errors import MalformedMessage, RedeliveredTooOften
+from celery_tw.integration.cancellation.announcing import request_of
+from celery_tw.integration.dlq.burying import Burying
+from celery_tw.integration.dlq.coverage import covers, keeps_refused
+from celery_tw.integration.dlq.deaths import death_of
+from celery_tw.integration.dlq.failures import safely
+from celery_tw.integration.messages.identity_headers import MID
+from celery_tw.integration.runs.kept_results import stores_errors
+from celery_tw.integration.runs.received import envelope_of_message
+from celery_tw.stores.redis.envelope import read_envelope
+
+logger = logging.getLogger(__name__)
+
+
+class KeepRefusals(bootsteps.Step):
+    """Lets a consumer bury what it cannot give to a task, and live."""
+
+    def __init__(self, consumer: Any, **_: Any) -> None:
+        app, on_decode_error, create = consumer.app, consumer.on_decode_error, consumer.create_task_handler
+
+        def keep_and_drop(message: Any, error: Exception) -> Any:
+            keep(app, consumer, message, error, UNDECODABLE)
+            return on_decode_error(message, error)
+
+        def create_task_handler(*args: Any, **options: Any) -> Any:
+            handle = create(*args, **options)
+
+            def on_task_received(message: Any) -> Any:
+                if not _is_kept_back(app, consumer, message):
+                    return handle(message)
+                message.reject_log_error(logger, consumer.connection_errors)
+                return None
+
+            return on_task_received
+
+        consumer.on_decode_error, consumer.create_task_handler = keep_and_drop, create_task_handler
+
+
+@signals.task_unknown.connect(weak=False, dispatch_uid="celery_tw.dlq")
+def _is_unknown(sender: Any = None, message: Any = None, name: Any = None, **_: Any) -> None:
+    keep(sender.app, sender, message, NotRegistered(name), UNREGISTERED)
+
+
+@signals.task_rejected.connect(weak=False, dispatch_uid="celery_tw.dlq")
+def _is_rejected(sender: Any = None, message: Any = None, exc: Any = None, **_: Any) -> None:
+    keep(sender.app, sender, message, exc or MalformedMessage("its headers name no task"), DISALLOWED)
+
+
+def keep(app: Any, consumer: Any, message: Any, error: Exception, reason: str) -> None:
+    """Bury a message for which there is no task, and tell who waits for it."""
+    safely(app, lambda burying: _bury(burying, consumer, message, error, reason))
+
+
+def _bury(burying: Burying, consumer: Any, message: Any, error: Exception, reason: str, *, attempts: int = 1) -> None:
+    headers = message.headers if isinstance(message.headers, Mapping) else {}
+    task = _task_of(burying.app, headers)
+    if not keeps_refused(burying.settings.dlq, task):
+        return
+    raw, info = envelope_of_message(message), message.delivery_info or {}
+    request = _request(burying.app, raw, headers)
+    death = death_of(
+        error,
+        headers=headers,
+        queue=str(info.get("exchange") or info.get("routing_key") or ""),
+        worker=str(consumer.hostname),
+        reason=reason,
+        chord=request.chord,
+        attempts=attempts,
+    )
+    burying.bury(raw, death)
+    _tell(burying.app, task, request, error, reason)
+
+
+def _request(app: Any, raw: bytes, headers: Mapping[str, Any]) -> Context:
+    """Return the request that the message would be, as far as it can be read."""
+    try:
+        return request_of(app, read_envelope(raw))
+    except Exception:  # whatever a serializer may raise, or what it gives may be
+        return Context(dict(headers))
+
+
+def _tell(app: Any, task: Any, request: Context, error: Exception, reason: str) -> None:
+    """Set the result of the task to FAILURE, and count it in its chord; for a task that is not known Celery has done the first."""
+    if not request.id or (reason == UNREGISTERED and not request.chord):
+        return
+    try:
+        (task or app).backend.mark_as_failure(request.id, error, request=request, store_result=stores_errors(app, task, request))
+    except Exception:  # each backend has errors of its own
+        logger.exception("%s[%s] is a dead letter, and its result could not be set", request.task, request.id)
+
+
+def _task_of(app: Any, headers: Mapping[str, Any]) -> Any:
+    name = headers.get("task")
+    return app.tasks.get(name) if isinstance(name, str) else None
+
+
+# Before Celery looks
+
+
+def _is_kept_back(app: Any, consumer: Any, message: Any) -> bool:
+    """Return whether the message was buried in the place of being handed to Celery."""
+    if (flaw := flaw_of(message)) is not None:
+        keep(app, consumer, message, MalformedMessage(flaw), MALFORMED)
+        return True
+    if not (message.delivery_info or {}).get("redelivered"):
+        return False
+    kept: list[int] = []
+    safely(app, lambda burying: kept.extend(_bury_poison(burying, consumer, message)))
+    return bool(kept)
+
+
+def flaw_of(message: Any) -> str | None:
+    """Return what keeps a message that says it is a task from being one; None for one that Celery can deal with."""
+    headers = message.headers
+    if not isinstance(headers, Mapping) or "task" not in headers:
+        return None
+    if not isinstance(headers["task"], str) or not isinstance(headers.get("id"), str):
+        return "its headers name a task and an id that are no texts"
+    try:
+        body = message.payload
+    except Exception:  # Celery meets it again, and says what it is
+        return None
+    return None if isinstance(body, Mapping) and "args" in body else _flaw_of_body(body)
+
+
+def _flaw_of_body(body: Any) -> str | None:
+    if not isinstance(body, Sequence) or isinstance(body, str | bytes) or len(body) != 3:
+        return f"its body is {_kind(body)}, not [args, kwargs, embed]"
+    args, kwargs, embed = body
+    if not isinstance(args, Sequence) or isinstance(args, str | bytes):
+        return f"its args are {_kind(args)}, not a list"
+    if not isinstance(kwargs, Mapping):
+        return f"its kwargs are {_kind(kwargs)}, not an object"
+    if embed is not None and not isinstance(embed, Mapping):
+        return f"what its body says of its canvas is {_kind(embed)}, not an object"
+    return None
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__} of {len(value)}" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+
+
+def _bury_poison(burying: Burying, consumer: Any, message: Any) -> list[int]:
+    """Bury a message that has been started too often; return how often, or nothing when it may be started once more."""
+    headers = message.headers
+    task = _task_of(burying.app, headers) if isinstance(headers, Mapping) else None
+    mid = headers.get(MID) if task is not None else None
+    if not mid or not covers(burying.settings.dlq, task, headers):
+        return []
+    started = burying.letters.redeliveries(str(mid))
+    if started < burying.settings.dlq_max_redeliveries or _may_go_on(burying, task, str(mid)):
+        return []
+    error = RedeliveredTooOften(f"its message came back after it had been started {started + 1} times, and its worker was gone")
+    _bury(burying, consumer, message, error, REDELIVERED, attempts=started + 1)
+    if getattr(task, "tw_guarded", False):
+        from celery_tw.integration.runs.run_request import end_run  # noqa: PLC0415 - it takes the worker with it, which a client has no need of
+
+        end_run(task, _request(burying.app, envelope_of_message(message), headers), "failed")
+    return [started]
+
+
+def _may_go_on(burying: Burying, task: Any, mid: str) -> bool:
+    """Return whether the message of a guarded task is none that takes its worker down: its run lives, or has ended."""
+    if not getattr(task, "tw_guarded", False):
+        return False
+    return not any(record.owner == "" for record in burying.runs.read([mid]))
