@@ -81,7 +81,7 @@ class Connected:
 
     @cached_property
     def outbox(self) -> OutboxControl:
-        return OutboxControl(self.app, RefusedMessages(self.client, self.keys))
+        return OutboxControl(self.app, RefusedMessages(self.client, self.keys), self.dead_letters)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:

@@ -16,6 +16,7 @@ import redis
 
 from celery_tw.clock import RedisTime, SystemClock
 from celery_tw.core.command import Command
+from celery_tw.core.death import Death
 from celery_tw.core.misfire import SkippedRange
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import StoreUnavailable
@@ -24,6 +25,7 @@ from celery_tw.stores.redis.acl import script_names
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.claims import Claims, Settlement
 from celery_tw.stores.redis.codec import unpack_one_time
+from celery_tw.stores.redis.dead_letters import DeadLetters, Requeued
 from celery_tw.stores.redis.deferring import Deferred, Deferring, EntryIds
 from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
 from celery_tw.stores.redis.ejecting import Ejecting
@@ -60,6 +62,7 @@ class Shard:
         self.cancelling = Cancelling(client, KEYS)
         self.ejecting = Ejecting(client, KEYS)
         self.deferring = Deferring(client, KEYS, grace_ms=None, clock=SystemClock())
+        self.letters = DeadLetters(client, KEYS)
         time = RedisTime(SystemClock())
         self.open_fires = OpenFires(client, KEYS)
         self.terminations = Terminations(client, KEYS)
@@ -151,6 +154,13 @@ class Shard:
 
     def bury(self) -> None:
         self.claims.settle(self.epoch, [Settlement(claim_id=f"{number}-1", verb="buried", record=BURIED) for number in (1, 2)])
+
+    def bury_letter(self) -> tuple[str, int]:
+        return self.letters.bury("m", b"message", Death(reason="failed", mid="m", token=self.token))
+
+    def requeue_letter(self) -> list[bool]:
+        rest = waiting_task("m1", task_id="t1").pack_rest()
+        return self.letters.requeue([Requeued(letter_id="m", mid="m1", task_id="t1", rest=rest)])
 
     def unbury(self) -> tuple[int, int]:
         buried = RefusedMessages(self.client, KEYS)
@@ -312,6 +322,15 @@ ROWS: dict[str, Row] = {
         because="a person is told that somebody was first, and nothing is sent or recorded twice",
     ),
     "settle": Row(begin=first(Shard.lead, Shard.claim_messages), call=Shard.settle),
+    # Dead letters
+    "bury": Row(begin=Shard.acquire, call=Shard.bury_letter, repeats=True),
+    "requeue_letters": Row(begin=Shard.bury_letter, call=Shard.requeue_letter, repeats=True),
+    "drop_letters": Row(
+        begin=Shard.bury_letter,
+        call=lambda shard: shard.letters.drop(["m"]),
+        second=(0, 0),
+        because="the caller is told that nothing is left to drop, which is so",
+    ),
     # Runs
     "accept_run": Row(begin=Shard.lead, call=Shard.accept),
     "acquire_run": Row(call=Shard.acquire),

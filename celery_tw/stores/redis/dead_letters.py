@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from celery_tw.core.death import Death, read_death
-from celery_tw.errors import MalformedRecord
+from celery_tw.errors import MalformedRecord, StoreUnavailable
 from celery_tw.stores.redis.codec import SCHEMA
 from celery_tw.stores.redis.keys import NEWS_KEPT, REDELIVERED_KEPT_MS, Keys
 from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
@@ -72,7 +72,12 @@ class DeadLetters:
         shard, facts = self.keys, death.write()
         keys: list[str | bytes] = [shard.dlq, shard.dead(letter_id), shard.dlq_bytes, shard.dlq_counts, shard.run(death.mid)]
         args: list[Argument] = [letter_id, death.occasion, message, facts, len(message) + len(facts) + OVERHEAD, death.token]
-        _, verdict, count = asked_twice(lambda: script("bury").run(self.client, keys, args))
+        try:
+            _, verdict, count = script("bury").run(self.client, keys, args)
+        except StoreUnavailable:
+            _, verdict, count = script("bury").run(self.client, keys, args)
+            if verdict == b"same" and int(count) == 1:  # it was the first call, whose answer was lost, that it is the same as
+                verdict = b"new"
         return verdict.decode(), int(count)
 
     def count_redelivery(self, mid: str) -> None:
