@@ -19,6 +19,7 @@ SMALL = {
     "wheel": ["--entries=2000"],
     "dag": ["--chain=5", "--random=10", "--layers=3", "--width=4"],
     "tasks": ["--tasks=50", "--rounds=2"],
+    "dlq": ["--burials=50", "--letters=50", "--tasks=40", "--poison=40"],
     "brokers": ["--entries=40", "--singly=20", "--loaded=200", "--outage=1", "--missed=20"],
 }
 

@@ -34,6 +34,7 @@ def _facts(found: Status) -> Iterator[tuple[str, str]]:
     yield "backlog", _backlog(found)
     yield "fire path", found.fire_path
     yield "outbox", _outbox(found)
+    yield "dead letters", _dead_letters(found)
     yield "set aside", "; ".join(f"{_member(member)}: {reason}" for member, reason in found.quarantined.items())
     yield "dispatch", _held(found)
 
@@ -61,6 +62,14 @@ def _outbox(found: Status) -> str:
     """Return what waits for a broker apart; '' where there is nothing to say."""
     parts = [(found.claimed, "wait for the broker"), (found.refused, "of them refused by it"), (found.buried, "buried")]
     return ", ".join(f"{number} {what}" for number, what in parts if number)
+
+
+def _dead_letters(found: Status) -> str:
+    """Return how many there are, and what became of the others; '' where there never was one."""
+    if not found.dead_letter_counts:
+        return ""
+    counts = ", ".join(f"{count} {what}" for what, count in found.dead_letter_counts.items())
+    return f"{found.dead_letters}, {found.dead_letter_bytes:,} bytes ({counts}): see tw dlq list"
 
 
 def _member(member: str) -> str:

@@ -219,7 +219,8 @@ class TimeWheel:
 
     def status(self) -> Status:
         """Return who leads and how the timetable stands."""
-        return read_status(self._parts.timetable, self._parts.election, self._parts.claims, fire_path=fire_path(self.app))
+        parts = self._parts
+        return read_status(parts.timetable, parts.election, parts.claims, parts.dead_letters, fire_path=fire_path(self.app))
 
     @cached_property
     def runs(self) -> RunList:

@@ -1,13 +1,14 @@
 """Coverage: whose final failures become dead letters.
 
-``tw_dlq`` is ``guarded`` (tasks with one of our bases, and all that the time wheel fired), ``all`` or ``off``. A task with ``dlq = False``
-never does, nor does an exception that it lists in ``throws``. A message that no task here can take is kept unless the setting is ``off``:
-nothing else would keep it.
+``tw_dlq`` is ``guarded`` (tasks with one of our bases, nodes of DAGs, and all that the time wheel fired), ``all`` or ``off``. A task with
+``dlq = False`` never does, nor does an exception that it lists in ``throws``. A message that the worker cannot give to any task is kept
+unless the setting is ``off``: nothing else would keep it.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from celery_tw.core.node_id import NodeId
 from celery_tw.integration.messages.identity_headers import ETA, GENERATION, SEQUENCE, SLOT
 
 OF_A_FIRE = (SEQUENCE, SLOT, ETA, GENERATION)
@@ -19,7 +20,7 @@ def covers(setting: str, task: Any, headers: Mapping[str, Any]) -> bool:
         return False
     if setting == "all" or task is None or getattr(task, "tw_guarded", False):
         return True
-    return any(headers.get(name) is not None for name in OF_A_FIRE)
+    return NodeId.parse(headers.get("id")) is not None or any(headers.get(name) is not None for name in OF_A_FIRE)
 
 
 def keeps_refused(setting: str, task: Any) -> bool:

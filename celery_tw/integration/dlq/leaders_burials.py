@@ -16,7 +16,7 @@ from celery_tw.stores.redis.runs import Record
 
 
 def bury_lost(app: Any, record: Record) -> None:
-    """Bury the task of a run that was lost too often."""
+    """Bury the task of a run that was lost too often. The run is ended after that; until then it may move, and go on as if nothing had been."""
     safely(app, lambda burying: _bury_lost(burying, record))
 
 
@@ -42,7 +42,6 @@ def _bury_lost(burying: Burying, record: Record) -> None:
         worker=record.owner.rpartition(":")[0],
         reason=LOST,
         chord=_chord(burying.app, envelope),
-        token=record.token,
         attempts=record.losses + 1,
     )
     burying.bury(record.envelope or b"", death)

@@ -96,7 +96,7 @@ def replayed(envelope: Envelope, letter_id: str, *, generation: int) -> Envelope
     headers |= {MID: str(uuid5(NAMESPACE_OID, f"{letter_id}:{generation}")), GENERATION: generation, REPLAY_OF: letter_id}
     headers |= {"retries": 0, "eta": None, "expires": None}
     properties = {name: value for name, value in envelope.properties.items() if name != "expiration" and not name.startswith("x-")}
-    return replace(envelope, headers=headers, properties=properties)
+    return replace(envelope, headers=headers, properties={**properties, "priority": properties.get("priority") or 0})
 
 
 def with_body(envelope: Envelope, body: tuple[Sequence[Any], Mapping[str, Any], Mapping[str, Any]]) -> Envelope:
