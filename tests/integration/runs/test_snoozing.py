@@ -104,6 +104,12 @@ def test_called_directly_nothing_is_sent(app: Celery, redis_client: redis.Redis)
     assert not redis_client.exists(KEYS.due)
 
 
+def test_eagerly_it_runs_again_at_once(app: Celery) -> None:
+    early = Early(app, seconds=3600, ready_after=2)
+    assert early.task.apply(("done",)).get() == "done"
+    assert len(early.ran) == 3
+
+
 def test_a_node_that_is_put_off_is_another_send_of_it() -> None:
     assert mint(NODE) == mint(NODE)
     assert len({mint(NODE), mint(NODE, snoozes=1), mint(NODE, snoozes=2), mint(NODE, retries=1), mint(NODE, retries=1, snoozes=1)}) == 5
