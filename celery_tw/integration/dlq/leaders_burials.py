@@ -16,7 +16,7 @@ from celery_tw.stores.redis.runs import Record
 
 
 def bury_lost(app: Any, record: Record) -> None:
-    """Bury the task of a run that was lost too often. The run is ended after that; until then it may move, and go on as if nothing had been."""
+    """Bury the task of a run that was lost too often, and is ended after that; until then it may move, and go on."""
     safely(app, lambda burying: _bury_lost(burying, record))
 
 
