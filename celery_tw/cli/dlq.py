@@ -1,6 +1,6 @@
 """`tw dlq`: tasks that have failed for good: look at them, run them again, throw them away."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
 from typing import Any, TypeVar
 
@@ -13,8 +13,6 @@ from celery_tw.cli.output import json_option, plain, printable, write_facts, wri
 from celery_tw.cli.redaction import redacted, redacted_headers
 from celery_tw.cli.session import wheel_of
 from celery_tw.cli.words import moment
-from celery_tw.integration.dlq.dead_letters import DeadLetterBox
-from celery_tw.integration.dlq.letter_filter import Filters
 from celery_tw.integration.dlq.letter_views import DeadLetter, DeadLetterDetails, ErrorGroup
 
 GROUP_COLUMNS = ("letters", "error", "task", "reason", "last", "fingerprint")
@@ -108,11 +106,12 @@ def requeue(
     """
     box = wheel_of(ctx).dlq
     filters = chosen(ctx, box, letter_ids, every=every, **given)
-    count = box.count(**filters)
+    errors = box.groups(**filters)
+    count = sum(error.count for error in errors)
     if (args is not None or kwargs is not None) and count != 1:
         raise click.UsageError(f"--args and --kwargs are for a single letter, not for {count}", ctx)
     if count and not yes:
-        click.confirm(f"Run {_counted(count)} again? {_errors_of(box, filters)}", abort=True, err=True)
+        click.confirm(f"Run {_counted(count)} again? {_words_of(errors)}", abort=True, err=True)
     done = _of_the_box(lambda: box.requeue(args, kwargs, rate, **filters))
     if as_json:
         write_json({"requeued": done.count, "gone": done.gone, "warnings": done.warnings})
@@ -133,9 +132,10 @@ def purge(ctx: click.Context, /, letter_ids: tuple[str, ...], every: bool, as_js
     """Throw dead letters away: nobody can run those tasks again."""
     box = wheel_of(ctx).dlq
     filters = chosen(ctx, box, letter_ids, every=every, **given)
-    count = box.count(**filters)
+    errors = box.groups(**filters)
+    count = sum(error.count for error in errors)
     if count and not yes:
-        click.confirm(f"Throw {_counted(count)} away, for good? {_errors_of(box, filters)}", abort=True, err=True)
+        click.confirm(f"Throw {_counted(count)} away, for good? {_words_of(errors)}", abort=True, err=True)
     done = box.purge(**filters) if count else 0
     if as_json:
         write_json({"purged": done})
@@ -178,13 +178,10 @@ def _counted(number: int) -> str:
     return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
-def _errors_of(box: DeadLetterBox, filters: Filters) -> str:
+def _words_of(errors: Sequence[ErrorGroup]) -> str:
     """Return which errors a question is about."""
-    groups = box.groups(**filters)
-    words = [
-        f"{group.count} of {group.task or 'unknown tasks'}, {group.exception or group.reason}" for group in groups[:ERRORS_ASKED_ABOUT]
-    ]
-    more = [f"{len(groups) - ERRORS_ASKED_ABOUT} other errors"] if len(groups) > ERRORS_ASKED_ABOUT else []
+    words = [f"{each.count} of {each.task or 'unknown tasks'}, {each.exception or each.reason}" for each in errors[:ERRORS_ASKED_ABOUT]]
+    more = [f"{len(errors) - ERRORS_ASKED_ABOUT} other errors"] if len(errors) > ERRORS_ASKED_ABOUT else []
     return f"({'; '.join(words + more)})"
 
 
