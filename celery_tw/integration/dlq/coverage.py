@@ -1,8 +1,8 @@
 """Coverage: whose final failures become dead letters.
 
 ``tw_dlq`` is ``guarded`` (tasks with one of our bases, nodes of DAGs, and all that the time wheel fired), ``all`` or ``off``. A task with
-``dlq = False`` never does, nor does an exception that it lists in ``throws``. A message that the worker cannot give to any task is kept
-unless the setting is ``off``: nothing else would keep it.
+``dlq = True`` does so unless the setting is ``off``; one with ``dlq = False`` never does, nor does an exception that it lists in ``throws``.
+A message that the worker cannot give to any task is kept unless the setting is ``off``: nothing else would keep it.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,10 @@ OF_A_FIRE = (SEQUENCE, SLOT, ETA, GENERATION)
 
 def covers(setting: str, task: Any, headers: Mapping[str, Any]) -> bool:
     """Return whether a final failure of *task* (None when it is not known here), sent with *headers*, becomes a dead letter."""
-    if setting == "off" or getattr(task, "dlq", True) is False:
+    asked = getattr(task, "dlq", None)
+    if setting == "off" or asked is False:
         return False
-    if setting == "all" or task is None or getattr(task, "tw_guarded", False):
+    if asked is True or setting == "all" or task is None or getattr(task, "tw_guarded", False):
         return True
     return NodeId.parse(headers.get("id")) is not None or any(headers.get(name) is not None for name in OF_A_FIRE)
 

@@ -4,7 +4,7 @@ Each verb takes the same filters, all of them optional; see `LetterFilter`. With
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Unpack
 
@@ -124,7 +124,7 @@ class DeadLetterBox:
 
     def purge(self, **filters: Unpack[Filters]) -> int:
         """Throw letters away for good; return how many."""
-        found = list(self._find(LetterFilter(**filters)))
+        found = self._oldest_first(LetterFilter(**filters))
         self._forget_refused(found)
         return self._letters.drop([letter.letter_id for letter in found])[0]
 
@@ -149,7 +149,8 @@ class DeadLetterBox:
         return matching(self._letters.newest(since_ms=which.since_ms, until_ms=which.until_ms, after=after), which.wants)
 
     def _oldest_first(self, which: LetterFilter) -> Sequence[Letter]:
-        return list(self._find(which))[::-1]
+        """Return the letters to be dealt with, without their tracebacks, for there may be very many."""
+        return [replace(letter, death=replace(letter.death, traceback="")) for letter in self._find(which)][::-1]
 
     def _arguments(self, envelope: Envelope | None) -> tuple[Sequence[Any] | None, Mapping[str, Any] | None]:
         if envelope is None:

@@ -19,6 +19,7 @@ from typing import Any
 from celery import signals
 from celery.app.task import Context
 
+from celery_tw.errors import CeleryTWError
 from celery_tw.integration.dlq.burying import Burying, burying_of
 from celery_tw.integration.dlq.coverage import covers, is_expected
 from celery_tw.integration.dlq.deaths import death_of
@@ -42,7 +43,7 @@ def safely(app: Any, verb: Callable[[Burying], None]) -> None:
         if burying is not None:
             verb(burying)
     except Exception:  # the worker goes on
-        logger.exception("a failed task could not be buried")
+        logger.exception("what is known of a task, or of its death, could not be kept")
 
 
 @signals.task_received.connect(weak=False, dispatch_uid="celery_tw.dlq")
@@ -65,7 +66,10 @@ def _prepare(burying: Burying, task: Any, request: Any) -> None:
     write_down(task, request)
     mid = vars(request).get(MID)
     if mid and not getattr(task, "tw_guarded", False) and (request.delivery_info or {}).get("redelivered"):
-        burying.letters.count_redelivery(str(mid))
+        try:
+            burying.letters.count_redelivery(str(mid))
+        except CeleryTWError as error:
+            logger.warning("%s[%s] began once more, which was not counted: %s", task.name, request.id, error)
 
 
 @signals.task_failure.connect(weak=False, dispatch_uid="celery_tw.dlq")

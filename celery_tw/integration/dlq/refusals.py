@@ -8,12 +8,13 @@ Whoever waits for the task is told that it has failed, and so is its chord, as f
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from celery import bootsteps, signals
 from celery.app.task import Context
 from celery.exceptions import NotRegistered
+from celery.utils.saferepr import saferepr
 
 from celery_tw.core.death import DISALLOWED, MALFORMED, REDELIVERED, UNDECODABLE, UNREGISTERED
 from celery_tw.errors import MalformedMessage, RedeliveredTooOften
@@ -28,6 +29,11 @@ from celery_tw.integration.runs.received import envelope_of_message
 from celery_tw.stores.redis.envelope import read_envelope
 
 logger = logging.getLogger(__name__)
+
+
+SHOWN = 1000
+SPOILS_A_WORKER = (AttributeError, KeyError, TypeError, ValueError)
+"""What Celery raises over a message whose headers are none of its own, such as a time limit that is a text."""
 
 
 class KeepRefusals(bootsteps.Step):
@@ -45,7 +51,12 @@ class KeepRefusals(bootsteps.Step):
 
             def on_task_received(message: Any) -> Any:
                 if not _is_kept_back(app, consumer, message):
-                    return handle(message)
+                    try:
+                        return handle(message)
+                    except SPOILS_A_WORKER as error:
+                        if message.acknowledged:
+                            raise
+                        keep(app, consumer, message, error, MALFORMED)
                 message.reject_log_error(logger, consumer.connection_errors)
                 return None
 
@@ -73,6 +84,7 @@ def _bury(burying: Burying, consumer: Any, message: Any, error: Exception, reaso
     headers = message.headers if isinstance(message.headers, Mapping) else {}
     task = _task_of(burying.app, headers)
     if not keeps_refused(burying.settings.dlq, task):
+        logger.error("a message that no task can have is dropped (%s: %s): %s", reason, error, saferepr(message.body, SHOWN))
         return
     raw, info = envelope_of_message(message), message.delivery_info or {}
     request = _request(burying.app, raw, headers)
@@ -132,8 +144,8 @@ def flaw_of(message: Any) -> str | None:
     headers = message.headers
     if not isinstance(headers, Mapping) or "task" not in headers:
         return None
-    if not isinstance(headers["task"], str) or not isinstance(headers.get("id"), str):
-        return "its headers name a task and an id that are no texts"
+    if not isinstance(headers["task"], str) or headers.get("id") is None or not isinstance(headers["id"], Hashable):
+        return "its headers do not name its task and its id"
     try:
         body = message.payload
     except Exception:  # Celery meets it again, and says what it is

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
+from celery.utils.saferepr import saferepr
 from kombu import serialization
 
 from celery_tw.integration.messages.identity_headers import MID
@@ -99,15 +100,17 @@ def _rebuilt(task: Any, request: Any) -> bytes:
 
 
 def _body(task: Any, request: Any) -> tuple[str, str, Any]:
-    """Return the body of a message with the arguments of *request*, with its content type and encoding; raises `EncodeError`."""
+    """Return the body of a message with the arguments of *request*, with its content type and encoding.
+
+    What no serializer can write is shown as text, for people: the letter can be replayed with other arguments.
+    """
     body = (list(request.args), dict(request.kwargs), {name: getattr(request, name, None) for name in EMBED})
-    *names, last = _serializers(task)
-    for name in names:
+    for name in _serializers(task):
         try:
             return serialization.dumps(body, serializer=name)
         except Exception:  # each serializer has errors of its own, and another one may do
             continue
-    return serialization.dumps(body, serializer=last)
+    return "text/plain", "utf-8", saferepr(body, maxlen=None)
 
 
 def _serializers(task: Any) -> Iterator[str]:

@@ -100,7 +100,7 @@ def test_what_is_not_to_be_kept_is_not(app: Celery, dead: Dead) -> None:
     def ignored() -> None:
         raise Ignore
 
-    @app.task(base=celery_tw.Task, shared=False)
+    @app.task(shared=False, dlq=True)
     def kept() -> None:
         raise Refused("kept")
 
@@ -174,6 +174,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("malformed", {"body": "[[], {}, 3]"}),
     ("malformed", {"body": "7"}),
     ("malformed", {"body": GOOD, "id": None}),
+    ("malformed", {"body": GOOD, "id": ["t1"]}),
+    ("malformed", {"body": GOOD, "timelimit": "soon"}),
 ]
 
 
