@@ -1,7 +1,7 @@
 """Coverage: whose final failures become dead letters.
 
 ``tw_dlq`` is ``guarded`` (tasks with one of our bases, nodes of DAGs, and all that the time wheel fired), ``all`` or ``off``. A task with
-``dlq = True`` does so unless the setting is ``off``; one with ``dlq = False`` never does, nor does an exception that it lists in ``throws``.
+``dlq = True`` does so unless the setting is ``off``; with ``dlq = False`` it never does, nor does an exception that it lists in ``throws``.
 A message that the worker cannot give to any task is kept unless the setting is ``off``: nothing else would keep it.
 """
 
