@@ -14,6 +14,9 @@ import pytest
 from celery.result import AsyncResult
 from kombu import Exchange, Queue
 
+from celery_tw.embedded import EmbeddedServer
+from celery_tw.integration.dlq.letter_views import Imported
+from celery_tw.integration.dlq.log_lines import PREFIX
 from tests.processes.container import ProcessContainer
 from tests.processes.deaths import EVERY_POOL, ends, letters_of, ways_in
 from tests.processes.yard import TIMEOUT_S, Yard
@@ -108,7 +111,7 @@ def test_a_message_that_takes_each_worker_down_is_buried_and_replayed_to_success
     result = yard.send(name, "a")
     deaths = 0
     while not letters_of(yard, result):
-        worker = yard.worker(pool, concurrency=1)
+        worker = yard.start_worker(pool, concurrency=1)
         wait_until(lambda worker=worker: worker.status == "exited" or letters_of(yard, result), TIMEOUT_S, message="its next death")
         deaths += worker.status == "exited"
         assert deaths <= most + 1
@@ -143,6 +146,27 @@ def test_a_message_that_the_broker_refuses_is_buried_and_replayed_to_success(mak
     wait_for_success(yard, result)
     assert ends(yard, result) == 1
     assert (yard.wheel.dlq.count(), yard.wheel.status().buried) == (0, 0)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pool", EVERY_POOL)
+def test_what_dies_while_redis_is_away_is_brought_back_from_the_log(make_place: MakeYard, server: EmbeddedServer, pool: str) -> None:
+    yard = make_place("rabbitmq", tw_dlq="all", result_backend=None)
+    worker = yard.worker(pool)
+    server.kill()
+    results = [yard.send(name, "a", ignore_result=True) for name in ("breaks", "unknown")]
+    wait_until(lambda: worker.logs().count(PREFIX) == len(results), TIMEOUT_S, message="both letters to be logged")
+    shut_down(worker)
+    server.restart()
+
+    assert yard.wheel.dlq.import_lines(worker.logs().splitlines()) == Imported(letters=2, unreadable=0)
+    assert [letter.reason for result in results for letter in letters_of(yard, result)] == ["failed", "unregistered"]
+
+    mend(yard)
+    yard.worker(pool)
+    assert yard.wheel.dlq.requeue().count == 2
+    wait_until(lambda: all(ends(yard, result) for result in results), TIMEOUT_S, message="both replays to end")
+    assert yard.wheel.dlq.count() == 0
 
 
 @pytest.mark.long

@@ -54,9 +54,13 @@ class Yard:
         self, pool: str = "prefork", *, failpoint: str = "", once: str = "", concurrency: int = 2, **settings: Any
     ) -> ProcessContainer:
         with _environment("TW_FAILPOINT", failpoint), _environment("TW_FAILPOINT_ONCE", once):
-            worker = self.processes.worker("-c", str(concurrency), pool=pool, module=self.module, conf={**self.conf, **settings})
+            worker = self.start_worker(pool, concurrency=concurrency, **settings)
         worker.ready()
         return worker
+
+    def start_worker(self, pool: str = "prefork", *, concurrency: int = 2, **settings: Any) -> ProcessContainer:
+        """Start a worker that may die before anybody has seen that it is ready."""
+        return self.processes.worker("-c", str(concurrency), pool=pool, module=self.module, conf={**self.conf, **settings})
 
     def worker_with_a_child_to_die(self, point: str) -> ProcessContainer:
         """Start a worker the first of whose children to come to *point* kills itself there; the next one goes on."""

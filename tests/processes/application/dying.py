@@ -86,6 +86,14 @@ def kills(self: Any, value: Any) -> Any:
     return take_down(self, value)
 
 
+@app.task(bind=True, name="shop.breaks")
+def breaks(self: Any, value: Any) -> Any:
+    """Fail without a base of ours, which would give the task back while Redis is away."""
+    if not MENDED.exists():
+        raise OSError("the bank does not answer")
+    return end(self, value)
+
+
 @app.task(base=celery_tw.LongTask, bind=True, name="shop.counts")
 def counts(self: Any, upto: int) -> int:
     state = self.checkpoint.load(default={"done": 0})
