@@ -76,7 +76,7 @@ class Death:
     @property
     def occasion(self) -> str:
         """Return what two signals of one death have in common, and two deaths of one send have not."""
-        return f"{self.worker} {self.exception or self.reason} {self.token}"
+        return f"{self.worker} {self.exception or self.reason}"
 
     def write(self) -> bytes:
         """Return the facts as JSON, without those that say nothing."""

@@ -85,6 +85,14 @@ def test_who_requeues_second_is_told_that_it_goes_out_once(letters: DeadLetters,
     assert timetable.count() == (0, 1)
 
 
+def test_a_late_signal_of_a_death_makes_no_letter_once_it_was_requeued(letters: DeadLetters) -> None:
+    letters.bury("m1", b"message", DEATH)
+    letters.requeue([requeued("m1")])
+
+    assert letters.bury("m1", b"message", DEATH) == ("same", 0)
+    assert letters.bury("m1", b"message", Death(reason="lost", worker="w2")) == ("new", 1)
+
+
 def test_ids_that_are_taken_are_not_taken_again(letters: DeadLetters, timetable: Timetable, keys: Keys) -> None:
     letters.bury("m1", b"message", DEATH)
     letters.client.set(keys.entry(3), waiting_task("another").pack())

@@ -5,6 +5,7 @@ signal                                       what it tells
 ===========================================  ==================================================================
 ``task_failure`` where the task ran          an exception after the last retry, a soft time limit
 ``task_failure`` in the main process         a hard time limit (twice), a lost process, a rejected message
+``task_postrun`` where the task ran          a rejected message, which older versions of Celery say nothing else of
 ``task_internal_error`` where the task ran   a failure that the result backend did not take
 ``task_unknown``, ``task_rejected``          a message that no task here takes (``refusals.py``)
 ===========================================  ==================================================================
@@ -18,6 +19,7 @@ from typing import Any
 
 from celery import signals
 from celery.app.task import Context
+from celery.exceptions import Reject
 
 from celery_tw.errors import CeleryTWError
 from celery_tw.integration.dlq.burying import Burying, burying_of
@@ -82,6 +84,12 @@ def _has_failed_inside(sender: Any = None, request: Any = None, exception: Any =
     context = Context(dict(request or {}))
     if not context.is_eager and context.id:
         safely(getattr(sender, "app", None), lambda burying: bury_request(burying, sender, context, exception, einfo))
+
+
+@signals.task_postrun.connect(weak=False, dispatch_uid="celery_tw.dlq")
+def _has_ended(task: Any = None, retval: Any = None, state: str | None = None, **_: Any) -> None:
+    if state == "REJECTED" and isinstance(retval, Reject) and not retval.requeue and not task.request.is_eager:
+        safely(task.app, lambda burying: bury_request(burying, task, task.request, retval, None))
 
 
 def bury_failure(burying: Burying, task: Any, task_id: Any, exception: Any, einfo: Any) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from celery_tw.core.death import Death, read_death
 from celery_tw.errors import MalformedRecord, StoreUnavailable
 from celery_tw.stores.redis.codec import SCHEMA
-from celery_tw.stores.redis.keys import NEWS_KEPT, REDELIVERED_KEPT_MS, Keys
+from celery_tw.stores.redis.keys import NEWS_KEPT, OCCASION_KEPT_MS, REDELIVERED_KEPT_MS, Keys
 from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, script, translated_errors
 from celery_tw.stores.redis.templates import CUTTER, Template
 from celery_tw.stores.redis.timetable import Timetable
@@ -71,6 +71,7 @@ class DeadLetters:
         """
         shard, facts = self.keys, death.write()
         keys: list[str | bytes] = [shard.dlq, shard.dead(letter_id), shard.dlq_bytes, shard.dlq_counts, shard.run(death.mid)]
+        keys.append(shard.requeued(letter_id))
         args: list[Argument] = [letter_id, death.occasion, message, facts, len(message) + len(facts) + OVERHEAD, death.token]
         try:
             _, verdict, count = script("bury").run(self.client, keys, args)
@@ -163,9 +164,9 @@ class DeadLetters:
         for letter, entry_id in zip(letters, entry_ids, strict=True):
             cut = CUTTER.cut(letter.mid.encode(), letter.rest)
             lasting[cut.template] = max(letter.delay_ms, lasting.get(cut.template, 0))
-            keys += (shard.dead(letter.letter_id), shard.entry(entry_id))
+            keys += (shard.dead(letter.letter_id), shard.entry(entry_id), shard.requeued(letter.letter_id))
             waiting += (letter.letter_id, entry_id, letter.mid, letter.task_id, letter.delay_ms, cut.rest)
-        args: list[Argument] = [SCHEMA, NEWS_KEPT, len(lasting)]
+        args: list[Argument] = [SCHEMA, NEWS_KEPT, len(lasting), OCCASION_KEPT_MS]
         for template, delay_ms in lasting.items():
             args += (template.template_id, template.text, delay_ms)
         _, *statuses = asked_twice(lambda: script("requeue_letters").run(self.client, keys, args + waiting))

@@ -48,6 +48,7 @@ key                 type    life        holds (written by)
 ``dead:<id>``       hash    until swept ``message`` ``facts`` ``first`` ``last`` ``count`` ``size`` ``occasion`` (workers, leader, clients)
 ``dlq-bytes``       string  for ever    the size of all dead letters together (workers, leader, clients)
 ``dlq-counts``      hash    for ever    how many were ``buried`` ``requeued`` ``purged`` ``expired`` ``dropped`` (workers, leader, clients)
+``requeued:<id>``   string  1 minute    the occasion of a dead letter that was requeued: a late signal of it is no letter (clients)
 ``redelivered:<m>`` string  7 days      how often a message that came back has been started (workers)
 ``ckpt:<task id>``  string  7 days      the last checkpoint of a task, as JSON (workers)
 ``drain:<host:pid>`` string 1 day       a worker that shuts down warmly (workers)
@@ -79,6 +80,7 @@ RUN_KEPT_MS = 7 * 24 * 3600 * 1000
 WAIT_KEPT_MS = 24 * 3600 * 1000
 DRAIN_KEPT_MS = 24 * 3600 * 1000
 IDEMPOTENCY_KEPT_MS = 24 * 3600 * 1000
+OCCASION_KEPT_MS = 60 * 1000
 REDELIVERED_KEPT_MS = 7 * 24 * 3600 * 1000
 NEWS_KEPT = 10_000
 LONGEST_ID = 18
@@ -275,6 +277,9 @@ class Keys:
 
     def dead(self, letter_id: str) -> str:
         return f"{self.tag}:dead:{letter_id}"
+
+    def requeued(self, letter_id: str) -> str:
+        return f"{self.tag}:requeued:{letter_id}"
 
     def redelivered(self, mid: str) -> str:
         return f"{self.tag}:redelivered:{mid}"
