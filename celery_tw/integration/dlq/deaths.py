@@ -1,9 +1,14 @@
 """Deaths: what a worker can tell of a task's death: the error and its place, where the task stood, who ran it."""
 
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import billiard
+import celery
+import kombu
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import NotRegistered, Reject
 from celery.exceptions import SoftTimeLimitExceeded as CelerysSoftTimeLimitExceeded
@@ -22,7 +27,10 @@ from celery_tw.core.death import (
 )
 from celery_tw.integration.messages.identity_headers import GENERATION, MID, REPLAY_OF
 
-OF_THE_MACHINERY = ("/celery/", "/billiard/", "/kombu/", "/celery_tw/")
+_FOLDERS = (*(Path(module.__file__).parent for module in (billiard, celery, kombu)), Path(__file__).parents[2])
+OF_THE_MACHINERY = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
+"""Where the code lies whose frames say nothing of the task."""
+
 _FRAME = re.compile(r'File "([^"\n]+)", line \d+, in ([^\s\n]+)')
 _LAST_TRACEBACK = "Traceback (most recent call last)"
 
@@ -89,7 +97,7 @@ def name_of(exception: BaseException | None) -> str:
 def frames_in(traceback: str) -> list[tuple[str, str]]:
     """Return the file and the function of each frame of the task's own code in the last of the tracebacks that a text shows."""
     frames = _FRAME.findall(traceback.rpartition(_LAST_TRACEBACK)[2])
-    return [(path.rpartition("/")[2], function) for path, function in frames if not any(part in path for part in OF_THE_MACHINERY)]
+    return [(path.rpartition("/")[2], function) for path, function in frames if not path.startswith(OF_THE_MACHINERY)]
 
 
 def _text(exception: BaseException | None) -> str:
