@@ -27,7 +27,7 @@ from celery_tw.core.death import (
 )
 from celery_tw.integration.messages.identity_headers import GENERATION, MID, REPLAY_OF
 
-_FOLDERS = (*(Path(module.__file__).parent for module in (billiard, celery, kombu)), Path(__file__).parents[2])
+_FOLDERS = (*(Path(str(module.__file__)).parent for module in (billiard, celery, kombu)), Path(__file__).parents[2])
 OF_THE_MACHINERY = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
 """Where the code lies whose frames say nothing of the task."""
 
