@@ -8,7 +8,7 @@ Whoever waits for the task is told that it has failed, and so is its chord, as f
 """
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from celery import bootsteps, signals
@@ -20,10 +20,11 @@ from celery_tw.core.death import DISALLOWED, MALFORMED, REDELIVERED, UNDECODABLE
 from celery_tw.errors import MalformedMessage, RedeliveredTooOften
 from celery_tw.integration.cancellation.announcing import request_of
 from celery_tw.integration.dlq.burying import Burying
-from celery_tw.integration.dlq.coverage import covers, keeps_refused
+from celery_tw.integration.dlq.coverage import keeps_refused
 from celery_tw.integration.dlq.deaths import death_of
 from celery_tw.integration.dlq.failures import safely
-from celery_tw.integration.messages.identity_headers import MID
+from celery_tw.integration.dlq.flaws import flaw_of
+from celery_tw.integration.dlq.poison import starts_of_poison
 from celery_tw.integration.runs.kept_results import stores_errors
 from celery_tw.integration.runs.received import envelope_of_message
 from celery_tw.stores.redis.envelope import read_envelope
@@ -132,65 +133,23 @@ def _is_kept_back(app: Any, consumer: Any, message: Any) -> bool:
     if (flaw := flaw_of(message)) is not None:
         keep(app, consumer, message, MalformedMessage(flaw), MALFORMED)
         return True
-    if not (message.delivery_info or {}).get("redelivered"):
+    if not (message.delivery_info or {}).get("redelivered") or not isinstance(message.headers, Mapping):
         return False
-    kept: list[int] = []
-    safely(app, lambda burying: kept.extend(_bury_poison(burying, consumer, message)))
-    return bool(kept)
+    buried: list[bool] = []
+    safely(app, lambda burying: buried.append(_bury_poison(burying, consumer, message)))
+    return any(buried)
 
 
-def flaw_of(message: Any) -> str | None:
-    """Return what keeps a message that says it is a task from being one; None for one that Celery can deal with."""
-    headers = message.headers
-    if not isinstance(headers, Mapping) or "task" not in headers:
-        return None
-    if not isinstance(headers["task"], str) or headers.get("id") is None or not isinstance(headers["id"], Hashable):
-        return "its headers do not name its task and its id"
-    try:
-        body = message.payload
-    except Exception:  # Celery meets it again, and says what it is
-        return None
-    return None if isinstance(body, Mapping) and "args" in body else _flaw_of_body(body)
-
-
-def _flaw_of_body(body: Any) -> str | None:
-    if not isinstance(body, Sequence) or isinstance(body, str | bytes) or len(body) != 3:
-        return f"its body is {_kind(body)}, not [args, kwargs, embed]"
-    args, kwargs, embed = body
-    if not isinstance(args, Sequence) or isinstance(args, str | bytes):
-        return f"its args are {_kind(args)}, not a list"
-    if not isinstance(kwargs, Mapping):
-        return f"its kwargs are {_kind(kwargs)}, not an object"
-    if embed is not None and not isinstance(embed, Mapping):
-        return f"what its body says of its canvas is {_kind(embed)}, not an object"
-    return None
-
-
-def _kind(value: Any) -> str:
-    return f"a {type(value).__name__} of {len(value)}" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
-
-
-def _bury_poison(burying: Burying, consumer: Any, message: Any) -> list[int]:
-    """Bury a message that has been started too often; return how often, or nothing when it may be started once more."""
-    headers = message.headers
-    task = _task_of(burying.app, headers) if isinstance(headers, Mapping) else None
-    mid = headers.get(MID) if task is not None else None
-    if not mid or not covers(burying.settings.dlq, task, headers):
-        return []
-    started = burying.letters.redeliveries(str(mid))
-    if started < burying.settings.dlq_max_redeliveries or _may_go_on(burying, task, str(mid)):
-        return []
-    error = RedeliveredTooOften(f"its message came back after it had been started {started + 1} times, and its worker was gone")
-    _bury(burying, consumer, message, error, REDELIVERED, attempts=started + 1)
+def _bury_poison(burying: Burying, consumer: Any, message: Any) -> bool:
+    """Bury a message that has been started too often, and end its run; return whether it was one."""
+    headers, task = message.headers, _task_of(burying.app, message.headers)
+    starts = starts_of_poison(burying, task, headers)
+    if not starts:
+        return False
+    error = RedeliveredTooOften(f"its message came back after it had been started {starts} times, and its worker was gone")
+    _bury(burying, consumer, message, error, REDELIVERED, attempts=starts)
     if getattr(task, "tw_guarded", False):
         from celery_tw.integration.runs.run_request import end_run  # noqa: PLC0415 - it takes the worker with it, which a client has no need of
 
         end_run(task, _request(burying.app, envelope_of_message(message), headers), "failed")
-    return [started]
-
-
-def _may_go_on(burying: Burying, task: Any, mid: str) -> bool:
-    """Return whether the message of a guarded task is none that takes its worker down: its run lives, or has ended."""
-    if not getattr(task, "tw_guarded", False):
-        return False
-    return not any(record.owner == "" for record in burying.runs.read([mid]))
+    return True

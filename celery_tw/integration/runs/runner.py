@@ -33,6 +33,7 @@ from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, S
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
 from celery_tw.integration.messages.identity_headers import AFTER, MID, REPLAY_OF
+from celery_tw.integration.runs.forerunners import let_end, lives
 from celery_tw.integration.runs.kept_results import ignores_result, stores_errors
 from celery_tw.integration.runs.mourning import mourn_here
 from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown, read_outcome
@@ -54,8 +55,6 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 0.8
 ACQUIRE_PATIENCE_S = 20.0
 RETRY_S = 0.2
-END_PATIENCE_S = 1.0
-END_LOOK_S = 0.01
 LOOK_AGAIN_MS = 30_000
 SOONEST_MS = 1000
 RETURN_DELAY_MS = 2000
@@ -119,7 +118,7 @@ class Runner:
             guards=task.guarding.guards(args, kwargs),
             long=task.long,
         )
-        self._let_end(header_of(request, AFTER))
+        let_end(self.runs, header_of(request, AFTER))
         self._let_die(header_of(request, REPLAY_OF))
         asked_ms = self.clock.boot_ms()
         answer = self._acquire(claim)
@@ -141,22 +140,10 @@ class Runner:
         failpoint("R1")
         return self._conclude(task, run, self._body(task, run, args, kwargs))
 
-    def _let_end(self, mid: str | None) -> None:
-        """Wait a moment for the run *mid*, whose retry this is, to end: Celery writes RETRY after sending the retry, over any result."""
-        deadline_s = time.monotonic() + END_PATIENCE_S
-        try:
-            while mid and self.runs.is_on_record(mid) and time.monotonic() < deadline_s:
-                time.sleep(END_LOOK_S)
-        except StoreUnavailable as error:
-            logger.debug("whether run %s has ended is not known: %s", mid, error)
-
     def _let_die(self, mid: str | None) -> None:
-        """Raise `Postponed` while the run *mid* still lives, whose replay this is: it has lost its right, but may not know it yet."""
-        try:
-            if mid and self.runs.lives(mid, silent_ms=self.settings.heartbeat_timeout_ms):
-                raise Postponed(SOONEST_MS)
-        except StoreUnavailable as error:
-            logger.debug("whether run %s has ended is not known: %s", mid, error)
+        """Put a replay off while the run that it comes after still lives."""
+        if mid and lives(self.runs, mid, silent_ms=self.settings.heartbeat_timeout_ms):
+            raise Postponed(SOONEST_MS)
 
     def _count_redelivery(self, request: Any, run: Run) -> None:
         """Count a body that begins once more, for a message that came back."""
