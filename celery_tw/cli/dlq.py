@@ -19,6 +19,7 @@ GROUP_COLUMNS = ("letters", "error", "task", "reason", "last", "fingerprint")
 LETTER_COLUMNS = ("letter", "task", "task id", "error", "reason", "attempts", "died")
 LONGEST_ERROR = 80
 ERRORS_ASKED_ABOUT = 5
+LEADERLESS = "no scheduler leads: what was requeued waits until one does"
 
 T = TypeVar("T")
 
@@ -104,7 +105,8 @@ def requeue(
     First see to it that the cause is gone: what dies again is a dead letter again. The tasks wait in the timetable until a scheduler that
     leads sends them.
     """
-    box = wheel_of(ctx).dlq
+    wheel = wheel_of(ctx)
+    box = wheel.dlq
     filters = chosen(ctx, box, letter_ids, every=every, **given)
     errors = box.groups(**filters)
     count = sum(error.count for error in errors)
@@ -113,11 +115,12 @@ def requeue(
     if count and not yes:
         click.confirm(f"Run {_counted(count)} again? {_words_of(errors)}", abort=True, err=True)
     done = _of_the_box(lambda: box.requeue(args, kwargs, rate, **filters))
+    warnings = [*done.warnings, *([LEADERLESS] if done.count and wheel.status().leader is None else [])]
     if as_json:
-        write_json({"requeued": done.count, "gone": done.gone, "warnings": done.warnings})
+        write_json({"requeued": done.count, "gone": done.gone, "warnings": warnings})
         return
-    click.echo(f"{_counted(done.count)} requeued." if done.count else "There is no such dead letter.")
-    for warning in done.warnings:
+    click.echo(f"{_counted(done.count)} requeued." if count else "There is no such dead letter.")
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
 
 

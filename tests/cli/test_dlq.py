@@ -148,6 +148,7 @@ def test_a_letter_is_requeued_with_other_arguments_and_warned_of(cli: CommandLin
     done = cli.json("dlq", "requeue", letter_id, "--args", "[8]", "--kwargs", '{"city": "Ulm"}', "--yes")
 
     assert (done["requeued"], done["gone"]) == (1, 0)
+    assert [warning.partition(": ")[0] for warning in done["warnings"]] == ["shop.report[a]", "no scheduler leads"]
     assert "its chord has ended" in done["warnings"][0]
     (record,) = [found.record for found in wheel.canceller.cancelling.read(wheel.canceller.cancelling.listed(["a"])["a"])]
     assert b"Ulm" in record
