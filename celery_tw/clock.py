@@ -2,13 +2,17 @@
 
 Two clocks matter. *Redis time* says when a slot is due: it is sampled with ``TIME`` and carried forward between samples by the local
 boot clock, which counts suspended time and never steps. A sample is taken as the moment its reply arrived, so the estimate lags the
-server by at most one reply's journey and is never early. The *boot clock* alone judges silence and trust; nothing compares wall clocks
-for safety.
+server by at most one reply's journey and is never early. When that journey was long, as it is for a process that was paused in it, the
+sample says little: it replaces none that it agrees with, and what it was late is no step of the clock. The *boot clock* alone judges
+silence and trust; nothing compares wall clocks for safety.
 """
 
 import time
 from dataclasses import dataclass
 from typing import Protocol
+
+SLOW_MS = 250
+"""A reply that was longer on its way tells the time less well than the last one does, carried forward."""
 
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -35,10 +39,11 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One reading of Redis time, and the boot time at which it arrived."""
+    """One reading of Redis time, the boot time at which it arrived, and how long it may have been on its way."""
 
     redis_ms: int
     boot_ms: int
+    journey_ms: int
 
 
 class RedisTime:
@@ -48,11 +53,20 @@ class RedisTime:
         self.clock = clock
         self._sample: Sample | None = None
 
-    def observe(self, redis_ms: int) -> int:
-        """Take a new sample and return by how many ms Redis time has stepped since the last one (negative: back)."""
+    def observe(self, redis_ms: int, *, asked_ms: int | None = None) -> int:
+        """Take a sample asked for at *asked_ms* by the boot clock, or just now.
+
+        Returns by how many ms Redis time has stepped since the last one, beyond what slow replies explain (negative: back).
+        """
         boot_ms, last = self.clock.boot_ms(), self._sample
-        self._sample = Sample(redis_ms, boot_ms)
-        return 0 if last is None else redis_ms - last.redis_ms - (boot_ms - last.boot_ms)
+        journey_ms = 0 if asked_ms is None else boot_ms - asked_ms
+        step_ms = 0 if last is None else redis_ms - last.redis_ms - (boot_ms - last.boot_ms)
+        if last is not None and journey_ms > SLOW_MS and -journey_ms <= step_ms <= 0:
+            return 0
+        self._sample = Sample(redis_ms, boot_ms, journey_ms)
+        if last is not None and step_ms > 0:
+            return max(0, step_ms - last.journey_ms)
+        return min(0, step_ms + journey_ms)
 
     @property
     def known(self) -> bool:

@@ -48,6 +48,7 @@ setting                      default               meaning
 ``tw_dlq_expires``           30 days               how long a dead letter is kept after its last death
 ``tw_dlq_max_bytes``         256 MiB               beyond so many bytes of dead letters the oldest are dropped, after an alarm
 ``tw_dlq_max_redeliveries``  5                     a message that comes back more often, after it was started, is buried
+``tw_dag_canvas_timeout``    1 day                 a node of several tasks, none of which shows that it runs, is sent again
 ===========================  ====================  =====================================================================
 
 Reading never changes the configuration: ``app.add_defaults`` would override what the user's own module says.
@@ -118,6 +119,7 @@ class Settings:
     dlq_expires_ms: int = 30 * 24 * 3600 * 1000
     dlq_max_bytes: int = 256 * 1024 * 1024
     dlq_max_redeliveries: int = 5
+    dag_canvas_timeout_ms: int = 24 * 3600 * 1000
 
     @classmethod
     def read(cls, conf: Configuration, *, app_name: str | None) -> Self:
@@ -312,6 +314,7 @@ _ROWS: Mapping[str, _Row] = {
     "tw_dlq_max_bytes": _Row("dlq_max_bytes", whole(100_000, 1 << 40)),
     "tw_dlq_max_redeliveries": _Row("dlq_max_redeliveries", whole(0, 1000)),
     "tw_dag_expires": _Row("dag_expires_ms", seconds(60, 10 * 366 * 24 * 3600)),
+    "tw_dag_canvas_timeout": _Row("dag_canvas_timeout_ms", seconds(1, 366 * 24 * 3600)),
 }
 
 KNOWN = ("tw_namespace", *_ROWS)

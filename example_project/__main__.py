@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from os.path import relpath
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -27,12 +28,12 @@ TRY = """\
 It keeps running. In another terminal, in this folder:
 
     export {variable}='{url}'
-    celery -A example_project.app tw status
-    celery -A example_project.app tw schedule list
-    celery -A example_project.app tw schedule pause stock-level --note 'counting by hand'
-    celery -A example_project.app tw schedule add tea shop.report --every 3 --args '["tea"]'
-    celery -A example_project.app tw schedule history stock-level --limit 10
-    celery -A example_project.app tw schedule preview opening-bell -n 5
+    {python} -m celery -A example_project.app tw status
+    {python} -m celery -A example_project.app tw schedule list
+    {python} -m celery -A example_project.app tw schedule pause stock-level --note 'counting by hand'
+    {python} -m celery -A example_project.app tw schedule add tea shop.report --every 3 --args '["tea"]'
+    {python} -m celery -A example_project.app tw schedule history stock-level --limit 10
+    {python} -m celery -A example_project.app tw schedule preview opening-bell -n 5
 
 Logs are in {folder}. Ctrl-C ends it."""
 
@@ -93,7 +94,7 @@ def _sum_up(outcomes: list[Outcome], lines: list[Line], takeover_s: float, shown
 
 def _keep(observer: Observer, url: str) -> None:
     observer.children.beat(3)
-    observer.screen.step(TRY.format(variable=URL_VARIABLE, url=url, folder=observer.children.folder))
+    observer.screen.step(TRY.format(variable=URL_VARIABLE, url=url, python=relpath(sys.executable), folder=observer.children.folder))
     try:
         while True:
             observer.look()

@@ -93,7 +93,7 @@ def _refuse_unknown_task(wheel: TimeWheel, task: str, ctx: click.Context) -> Non
     if task in wheel.app.tasks:
         return
     near = get_close_matches(task, wheel.app.tasks, n=1)
-    advice = f"did you mean {near[0]!r}?" if near else "celery inspect registered lists those of the workers;"
+    advice = f"did you mean {near[0]!r}?" if near else "celery inspect registered lists those of the workers"
     raise click.UsageError(f"this app has no task {task!r}: {advice} (--unregistered takes it as it is)", ctx)
 
 

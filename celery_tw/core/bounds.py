@@ -9,6 +9,7 @@ after the first, draws the same; and a slot never goes out at or after the nomin
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
 from celery_tw.core.recurrence import Recurrence
@@ -28,7 +29,7 @@ class Bounded:
 
     def __post_init__(self) -> None:
         if self.start_ms is not None and self.end_ms is not None and self.end_ms < self.start_ms:
-            raise InvalidSchedule(f"an entry ends after it starts, not at {self.end_ms} ms before {self.start_ms} ms")
+            raise InvalidSchedule(f"an entry ends after it starts, not at {_shown(self.end_ms)}, before {_shown(self.start_ms)}")
 
     def next_after(self, after_ms: int) -> int | None:
         """Return the first slot within the bounds and strictly after *after_ms*; None when there is none."""
@@ -40,6 +41,10 @@ class Bounded:
         if slot_ms is None or (self.end_ms is not None and slot_ms > self.end_ms):
             return None
         return slot_ms
+
+
+def _shown(at_ms: int) -> str:
+    return (datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=at_ms)).isoformat(sep=" ")
 
 
 def jitter_offset_ms(entry_id: int, slot_ms: int, *, jitter_ms: int, next_slot_ms: int | None) -> int:

@@ -29,6 +29,7 @@ class NodeSpec:
     trigger: Trigger | None = None
     on_failure: OnFailure = OnFailure.BLOCK
     retries: int = 0
+    retry_delay_ms: int = 0
     args_from: tuple[int, ...] = ()
     for_each: int | None = None
 

@@ -11,6 +11,8 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 
 RUN_PATTERN = re.compile(r"[0-9a-f]{32}")
 PATTERN = re.compile(r"([0-9a-f]{32})\.(\d{1,9})\.(\d{1,9})")
+MEMBER = "tw_dag_member"
+"""The header that tells of which node a task is a part: one inside of a canvas has an id of Celery's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,9 +45,13 @@ class Pulse:
     def step(self) -> None:
         """Beat once."""
         running = self._running()
+        if running:
+            self.say(running)
+
+    def say(self, running: Collection[NodeId]) -> None:
+        """Beat for those nodes now."""
         try:
-            if running:
-                self._beat(running)
+            self._beat(running)
         except CeleryTWError as error:
             logger.warning("no heartbeat for %d nodes: %s", len(running), error)
         except Exception:  # whatever it is, the next beat is not to suffer from it

@@ -9,6 +9,8 @@ is queued                             perhaps never been sent, or its message is
 
 Before that the result backend is asked: a node may have ended and its process died before it said so. A copy too many harms nothing,
 because SQL lets one copy start. Silence is judged as the reaper does: on the leader's own clock, anew with each term and after each outage.
+
+Runs that count as fires of entries are followed at each look (``integration/dags/open_runs.py``).
 """
 
 import logging
@@ -21,7 +23,7 @@ from celery_tw.core.node_id import NodeId
 from celery_tw.errors import DatabaseUnavailable, StaleEpoch, UnknownDagRun
 from celery_tw.leadership.elector import Elector
 from celery_tw.stores.sql.progress import Ended, Progress, Settled
-from celery_tw.stores.sql.sweeping import Pulse, Sweeping
+from celery_tw.stores.sql.sweeping import CountedRun, Pulse, Sweeping
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ class Sweeper:
     """Sweeps while *elector* leads.
 
     *most* tells how many losses a task of that name may have, *end_of* asks the result backend about a task id, *settle* makes known and
-    sends what followed. *go_on* is asked before each node: a backend or a broker that is away takes its time.
+    sends what followed. *follow* is told how the runs stand that count as fires, and those that did and ended less than *counted_ms* ago.
+    *go_on* is asked before each node: a backend or a broker that is away takes its time.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class Sweeper:
         expires_ms: int,
         end_of: Callable[[str], Ended | None],
         settle: Callable[[NodeId, Settled], None],
+        follow: Callable[[list[CountedRun]], None],
+        counted_ms: int,
         go_on: Callable[[], bool] = lambda: True,
     ) -> None:
         self._sweeping = sweeping
@@ -70,6 +75,8 @@ class Sweeper:
         self.expires_ms = expires_ms
         self.end_of = end_of
         self.settle = settle
+        self.follow = follow
+        self.counted_ms = counted_ms
         self.go_on = go_on
         self.look_ms = max(SOONEST_LOOK_MS, min(LATEST_LOOK_MS, timeout_ms // 4))
         self._epoch: int | None = None
@@ -99,6 +106,7 @@ class Sweeper:
         if epoch != self._epoch:
             self._seen.clear()
         self._epoch = epoch
+        self.follow(self._sweeping().counted_runs(ended_after_ms=self.clock.wall_ms() - self.counted_ms))
         for pulse in self._silent(self._sweeping().pulses()):
             if not self.go_on():
                 return

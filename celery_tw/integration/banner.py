@@ -1,6 +1,7 @@
 """Banner: what ``celery beat`` prints about the timetable when it starts. It asks Redis once, briefly, and may find it away."""
 
 from datetime import datetime
+from heapq import nsmallest
 from typing import Any
 
 from celery_tw.errors import CeleryTWError
@@ -33,10 +34,29 @@ def banner(app: Any) -> str:
 def _timetable_lines(app: Any, parts: Connected, timetable: Timetable) -> list[tuple[str, str]]:
     names, _ = timetable.count()
     lines = [("entries", f"{names} in the timetable, {len(parts.statics)} in the settings")]
-    for due_ms, entry_id in timetable.nearest(NEXT):
+    stored = [(due_ms, _name(timetable, entry_id)) for due_ms, entry_id in timetable.nearest(NEXT)]
+    for due_ms, name in stored or _first_of_settings(app, parts, timetable.now_ms()):
         moment: datetime = from_ms(due_ms).astimezone(app.timezone)
-        lines.append(("next", f"{moment:%Y-%m-%d %H:%M:%S %Z}  {_name(timetable, entry_id)}"))
+        lines.append(("next", f"{moment:%Y-%m-%d %H:%M:%S %Z}  {name}"))
     return lines
+
+
+def _first_of_settings(app: Any, parts: Connected, now_ms: int) -> list[tuple[int, str]]:
+    """Return what a timetable that has nothing yet will fire first once a leader has read the settings into it.
+
+    A schedule class of the user's own is not asked: the banner must not fail.
+    """
+    slots = []
+    for static in parts.statics.values():
+        signature, options = app.signature(static.task), static.wheel_options
+        try:
+            draft = parts.drafter.draft(static.name, signature, static.schedule, now_ms=now_ms, source="settings", **options)
+            slot_ms = None if draft.definition.local else draft.recurrence.next_after(now_ms)
+        except CeleryTWError:  # the leader says what is wrong with it
+            continue
+        if slot_ms is not None:
+            slots.append((slot_ms, static.name))
+    return nsmallest(NEXT, slots)
 
 
 def _name(timetable: Timetable, entry_id: int) -> str:

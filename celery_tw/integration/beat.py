@@ -19,6 +19,7 @@ from celery.beat import Scheduler
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured
 from celery_tw.integration.banner import banner
 from celery_tw.integration.connected import Connected
+from celery_tw.integration.dags.parts import has_database, sqlalchemy_or_refuse
 from celery_tw.integration.node import Node
 from celery_tw.integration.timewheel import TimeWheel
 
@@ -31,6 +32,7 @@ class TimeWheelScheduler(Scheduler):
     """The time wheel as a scheduler of Celery's beat."""
 
     max_interval = LOOK_S
+    lock_key = None  # RedBeat, where it is imported, asks every scheduler for it, and ends with an error without
 
     def __init__(self, app: Any, *args: Any, lazy: bool = False, **kwargs: Any) -> None:
         self._node: Node | None = None
@@ -38,6 +40,8 @@ class TimeWheelScheduler(Scheduler):
         TimeWheel(app)
         try:
             Connected(app)
+            if has_database(app):
+                sqlalchemy_or_refuse()
         except ImproperlyConfigured as error:
             raise SystemExit(f"celery-tw: {error}") from error
         super().__init__(app, *args, lazy=True, **kwargs)

@@ -10,7 +10,7 @@ ours verifies it, and the name in it: not to is a thing to be said, with ``ssl_c
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -33,7 +33,7 @@ MAX_CONNECTIONS = 100
 def connect(app: Any, *, timeout_s: float = 0.8) -> Redis:
     """Return a client of the timetable's Redis; it connects when first used, and each command may take *timeout_s*.
 
-    Raises ImproperlyConfigured when neither the broker nor ``tw_redis_url`` is a Redis.
+    Raises ImproperlyConfigured when neither the broker nor ``tw_redis_url`` is a Redis, or one of them cannot be read.
     """
     redis_or_refuse(app)
     url = app.conf.get("tw_redis_url")
@@ -52,13 +52,16 @@ def _says_what_to_verify(app: Any, url: str | None) -> bool:
 
 
 def redis_or_refuse(app: Any) -> None:
-    """Raise ImproperlyConfigured unless the app names a broker, and a Redis for the timetable."""
+    """Raise ImproperlyConfigured unless the app names a broker, and a Redis for the timetable, by URLs that can be read."""
     if not app.conf.broker_write_url and not app.conf.broker_transport:
         raise ImproperlyConfigured(
             f"no broker_url is set for the app {app.main!r}: the time wheel lives in the Redis that is the app's broker, "
             "so set one, as in broker_url = 'redis://localhost:6379/0'"
         )
-    if app.conf.get("tw_redis_url") is None and not has_redis_broker(app):
+    url = app.conf.get("tw_redis_url")
+    if url is not None:
+        _connection(app, url)
+    elif not has_redis_broker(app):
         raise ImproperlyConfigured(
             f"the broker of the app {app.main!r} is {transport_name(app)!r}, and the timetable needs a Redis: "
             "set tw_redis_url, as in tw_redis_url = 'redis://localhost:6379/0'"
@@ -76,7 +79,7 @@ def shares_redis(app: Any) -> bool:
 def has_redis_broker(app: Any) -> bool:
     """Return whether the app's broker is a Redis."""
     try:
-        return issubclass(app.connection_for_write().get_transport_cls(), Transport)
+        return issubclass(_readable("broker_url", app.connection_for_write).get_transport_cls(), Transport)
     except ImportError:  # a broker whose client library is not installed is no Redis either
         return False
 
@@ -121,9 +124,24 @@ def _pools(app: Any, url: str | None) -> list[ConnectionPool]:
 
 def _connection(app: Any, url: str | None) -> Connection:
     """Return a connection to *url*, the broker's by default; only a Redis broker's options are those of a Redis."""
-    connection = app.connection_for_write(url) if has_redis_broker(app) else app.amqp.Connection(url)
+    setting = "broker_url" if url is None else "tw_redis_url"
+    connect_to = app.connection_for_write if has_redis_broker(app) else app.amqp.Connection
+    connection = _readable(setting, lambda: connect_to(url))
     if not issubclass(connection.get_transport_cls(), Transport):
         raise ImproperlyConfigured(f"tw_redis_url: expected the URL of a Redis, got one that begins with {connection.transport_cls!r}")
+    return connection
+
+
+def _readable(setting: str, make: Callable[[], Connection]) -> Connection:
+    """Return the connection that *make* makes of a URL; one that kombu cannot read is not shown, for it may hold a password."""
+    try:
+        connection = make()
+        connection.get_transport_cls()
+    except (KeyError, ValueError):
+        raise ImproperlyConfigured(
+            f"{setting}: expected a URL such as 'redis://user:password@localhost:6379/0', in which special characters of the password are "
+            "written as by urllib.parse.quote, got one that cannot be read, or names a broker that Celery does not know"
+        ) from None
     return connection
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ from celery_tw.errors import CeleryTWError
 from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.cancellation.announcing import announce_beside
 from celery_tw.integration.connected import Connected
+from celery_tw.integration.dags.superseded import stop
 from celery_tw.integration.dlq.leaders_burials import bury_lost, bury_refused, take_back
 from celery_tw.integration.entries.static_entries import Installer
 from celery_tw.integration.publishing.choice import publisher_for
@@ -78,7 +80,7 @@ class Node:
         self.outbox = self._outbox()
         self.superseding = Superseding(
             open_fires=OpenFires(parts.client, parts.keys),
-            cancel=lambda task_ids, reason: parts.canceller.stop(task_ids, reason),
+            cancel=self._stop_superseded,
             wake=lambda: self._stop.wake(),
         )
         self.engine = assemble(
@@ -150,6 +152,9 @@ class Node:
             bury=partial(bury_lost, parts.app),
             take_back=partial(take_back, parts.app),
         )
+
+    def _stop_superseded(self, name: str, task_ids: Sequence[str], reason: str) -> None:
+        stop(self.parts.app, name, task_ids, stop_tasks=lambda ids: self.parts.canceller.stop(ids, reason))
 
     def _dags(self) -> list[Loop]:
         """Return the loop that looks after DAGs, where there can be any."""

@@ -18,7 +18,8 @@ def check_namespace(app: Any, election: Election, *, schedules: bool = False) ->
 
     A project is known by its app's name and by the packages its tasks come from: another name, or packages that have nothing in common,
     are another project. The packages are compared, and left on record, by a process that *schedules*, which knows all tasks of its
-    project; a client may know only some, or those of other people's packages.
+    project; a client may know only some, or those of other people's packages. Packages are only ever added, so that a project may become
+    another one bit by bit, and go back.
     """
     mine = project(app)
     owner = election.claim_namespace(mine if schedules else {**mine, "packages": []})
@@ -30,6 +31,8 @@ def check_namespace(app: Any, election: Election, *, schedules: bool = False) ->
             f"(tasks of {', '.join(sorted(theirs)) or 'no package'}), not to {mine['app']!r} ({', '.join(sorted(ours)) or 'no package'}): "
             f"set tw_namespace to a name of its own, or delete the key {election.keys.project} if that project is gone"
         )
+    if schedules and not ours <= theirs:
+        election.record_owner({**mine, "packages": sorted(ours | theirs)})
 
 
 def project(app: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from celery_tw.integration.connected import Connected
 from celery_tw.integration.dags import internal_tasks, watching  # noqa: F401 - the latter's receivers come before those of runs
 from celery_tw.integration.dags.asking import CarryNodes
 from celery_tw.integration.dags.dag import DAG
+from celery_tw.integration.dags.parts import sqlalchemy_or_refuse
 from celery_tw.integration.deferring.deferral import Deferral
 from celery_tw.integration.deferring.eject import Ejected, Ejector
 from celery_tw.integration.dlq.dead_letters import DeadLetterBox
@@ -229,7 +230,8 @@ class TimeWheel:
 
     @cached_property
     def dags(self) -> "Dags":
-        """Workflows: submit DAGs, and look after their runs."""
+        """Workflows: submit DAGs, and look after their runs; raises `ImproperlyConfigured` without SQLAlchemy."""
+        sqlalchemy_or_refuse()
         from celery_tw.integration.dags.dags import Dags  # noqa: PLC0415 - only who uses DAGs has SQLAlchemy
 
         return Dags(self.app)

@@ -104,14 +104,14 @@ class Elector:
             return 0
         failpoint("K6")
         self.term = term.renewed(attempt_ms=attempt_ms, lease_ms=self.lease_ms)
-        self._observe(renewal.now_ms)
+        self._observe(renewal.now_ms, attempt_ms)
         self.dispatch_held = renewal.clock_held or self._step is not None
         return self.lease_ms // 3
 
     def _stand_by(self) -> int:
         attempt_ms = self.clock.boot_ms()
         reply = self.election.acquire(self.owner, lease_ms=self.lease_ms, still=self._silent_holder(attempt_ms))
-        self._observe(reply.now_ms)
+        self._observe(reply.now_ms, attempt_ms)
         if isinstance(reply, Led):
             self._take(reply, attempt_ms)
             return self.lease_ms // 3
@@ -175,9 +175,9 @@ class Elector:
             self.election.strike(silent)
         self._judge_step(boot_ms)
 
-    def _observe(self, redis_ms: int) -> None:
-        """Take a sample of Redis time; a forward step beyond the allowance stops dispatch until it is judged."""
-        step_ms = self.redis_time.observe(redis_ms)
+    def _observe(self, redis_ms: int, asked_ms: int) -> None:
+        """Take a sample of Redis time, asked for at *asked_ms*; a forward step beyond the allowance stops dispatch until it is judged."""
+        step_ms = self.redis_time.observe(redis_ms, asked_ms=asked_ms)
         if abs(step_ms) > self.max_skew_ms:
             logger.warning("Redis time stepped by %d ms", step_ms)
         if step_ms > self.max_skew_ms and self._step is None:

@@ -4,6 +4,8 @@ A backlog is a range of one entry's slots, opened by a missed outage (generation
 generation of its own, so that the messages are new ones). Two rates bound it: its own, and ``tw_catch_up_rate`` for all backlogs of one
 queue together, so that the past never floods a queue.
 
+A backlog is of the slots that the schedule had when it was opened. Once that has changed, it is closed, and what was left is on record.
+
 The slots of an entry that may not overlap go out one at a time, each when nothing of the ones before is left. So does the slot that waits
 for that (``buffer_one``): it is a backlog of one.
 """
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from celery_tw.core.command import Command, Fire
 from celery_tw.core.identity import FireIds
 from celery_tw.core.misfire import SkippedRange
-from celery_tw.core.recurrence import slots_between
+from celery_tw.core.recurrence import count_between, last_between, slots_between
 from celery_tw.errors import CeleryTWError, MalformedRecord
 from celery_tw.events import entry_quarantined
 from celery_tw.scheduler.entries import Entries, Known
@@ -70,6 +72,7 @@ class Backlogs:
         self.fire_ids = fire_ids
         self.gauges = gauges
         self.allowance = Allowance(catch_up_rate)
+        self._fitting: dict[str, int] = {}
 
     def drain(self, epoch: int, members: list[bytes], now_ms: int, *, go_on: Callable[[], bool]) -> None:
         """Give each backlog of *members* its turn, until *go_on* says that something live waits."""
@@ -104,6 +107,9 @@ class Backlogs:
         self.dispatching.drain(epoch, backlog, slots_ms=[], commands=[], next_ms=backlog.next_ms, left=backlog.left, again_ms=again_ms)
 
     def _fire_slots(self, epoch: int, backlog: Backlog, known: Known, now_ms: int) -> None:
+        if not self._fits(backlog, known):
+            self._close(epoch, backlog, known, now_ms)
+            return
         rate = backlog.rate or self.allowance.rate
         wanted = 1 if known.definition.counted else min(backlog.left, SLOTS_A_CALL, max(1, int(rate / TURNS_A_SECOND)))
         try:
@@ -114,12 +120,9 @@ class Backlogs:
             logger.error("the backlog of %s waits: %s", known.definition.name, error)
             self._wait(epoch, backlog, now_ms + UNABLE_WAIT_MS)
             return
-        if not slots_ms and self.allowance.left(queue, now_ms) > 0:
-            self._close(epoch, backlog, known, now_ms)
-            return
         again_ms = now_ms + max(1000 // TURNS_A_SECOND, int(1000 * len(slots_ms) / rate))
         left = backlog.left - len(slots_ms)
-        following = self._following(known, slots_ms, backlog) if left > 0 else None
+        following = None if left == 0 else known.recurrence.next_after(slots_ms[-1]) if slots_ms else backlog.next_ms
         status = self.dispatching.drain(
             epoch,
             backlog,
@@ -135,10 +138,25 @@ class Backlogs:
             self.allowance.spend(queue, len(slots_ms))
             self.gauges.fired += len(slots_ms)
             self.entries.forget(backlog.entry_id)
+            if following is None:
+                self._fitting.pop(backlog.member, None)
         elif status == "moved":
             self.entries.forget(backlog.entry_id)
         elif status.startswith("refused"):
             logger.error("the backlog of %s waits: %s", known.definition.name, status)
+
+    def _fits(self, backlog: Backlog, known: Known) -> bool:
+        """Return whether what is left of a backlog are slots of the entry as it is now: counted once for each version of the entry."""
+        if self._fitting.get(backlog.member) != known.version:
+            first_ms, before_ms, last_ms = known.recurrence.next_after(backlog.next_ms - 1), backlog.next_ms - 1, backlog.to_ms
+            count = count_between(known.recurrence, before_ms, last_ms, limit=backlog.left + 1)
+            limited = known.definition.max_runs is not None and count > backlog.left
+            if first_ms != backlog.next_ms or (count != backlog.left and not limited):
+                return False
+            if last_between(known.recurrence, before_ms, last_ms) != last_ms:
+                return False
+            self._fitting[backlog.member] = known.version
+        return True
 
     def _close(self, epoch: int, backlog: Backlog, known: Known, now_ms: int) -> None:
         """End a backlog whose slots the entry's schedule does not have any more, and put them on record."""
@@ -150,12 +168,6 @@ class Backlogs:
 
     def _slots(self, backlog: Backlog, known: Known, count: int) -> list[int]:
         return slots_between(known.recurrence, backlog.next_ms - 1, backlog.to_ms, limit=count) if count > 0 else []
-
-    def _following(self, known: Known, slots_ms: list[int], backlog: Backlog) -> int:
-        """Return the slot whose turn is next; a slot beyond the range, or none, is found to be so at the next turn."""
-        if not slots_ms:
-            return backlog.next_ms
-        return known.recurrence.next_after(slots_ms[-1]) or backlog.to_ms + 1
 
     def _render(self, backlog: Backlog, known: Known, slot_ms: int) -> list[Command]:
         fire_id = self.fire_ids.fire_id(known.entry_id, slot_ms, backlog.generation)

@@ -10,7 +10,8 @@
                     └ cancelled in time                                  ▶ recorded as skipped, and announced
 
 The outbox is in Redis and the truth. Its messages are read in the order of their claims, so those that an older term left behind come
-first. A message is struck out only after the broker has confirmed it: a leader that dies in between leaves it to the next one.
+first, and while the broker is at work on a batch what comes next is read. A message is struck out only after the broker has confirmed it:
+a leader that dies in between leaves it to the next one.
 
 At most `OUTSTANDING` messages wait at a time, not counting those that the broker refuses; the rest stays due in the timetable, where it
 can be cancelled and edited. Messages of one entry go out one after the other, each when the one before it is settled, so one that is
@@ -22,13 +23,14 @@ Whoever finds the mark of an older term does not know whether the broker has the
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from celery_tw.clock import Clock, RedisTime
 from celery_tw.core.misfire import SkippedRange
 from celery_tw.core.term import Term
-from celery_tw.errors import BrokerUnavailable, MalformedRecord, StaleEpoch
+from celery_tw.errors import BrokerUnavailable, MalformedRecord, StaleEpoch, StoreRefused, StoreUnavailable
 from celery_tw.events import fire_refused, message_buried, slots_skipped
 from celery_tw.failpoints import failpoint
 from celery_tw.leadership.elector import Elector
@@ -108,6 +110,7 @@ class Outbox:
         self._to_record: list[Settlement] = []
         self._read_up_to = FIRST
         self._away = False
+        self._untold_room = False
 
     def room(self) -> int:
         """Return how many messages may be claimed now."""
@@ -145,15 +148,18 @@ class Outbox:
 
     def _work(self, term: Term) -> int:
         epoch = term.epoch
-        self._record(epoch)
-        self._read(epoch)
         now_ms = self.redis_time.now_ms()
+        if len(self._due(now_ms)) < BATCH:
+            self._read()
+        self._record(epoch)
         batch = self._due(now_ms)
         if not batch:
+            self._tell_of_room()
             return self._wait_ms(now_ms)
         self.publisher.open()
         self._report_back()
         batch = self._without_cancelled(epoch, batch)
+        self._tell_of_room()
         failpoint("K2")
         if not term.trusted(self.clock.boot_ms()):
             return 0
@@ -166,18 +172,21 @@ class Outbox:
 
     # What waits
 
-    def _read(self, epoch: int) -> None:
+    def _read(self) -> None:
         """Take what has been claimed since the last look."""
         if len(self._parcels) >= OUTSTANDING + REFUSED_OUTSTANDING:
             return
-        unreadable = []
         for claim in self.claims.read(after=self._read_up_to, limit=OUTSTANDING):
             self._read_up_to = claim.claim_id
             try:
                 self._parcels[claim.claim_id] = Parcel(claim, read_envelope(claim.message), self._refusals.get(claim.claim_id, 0))
             except MalformedRecord as error:
-                unreadable.append(self._bury(claim, {"entry": claim.entry_id, "name": str(claim.entry_id)}, str(error)))
-        self.claims.settle(epoch, unreadable)
+                self._to_record.append(self._bury(claim, {"entry": claim.entry_id, "name": str(claim.entry_id)}, str(error)))
+
+    def _read_ahead(self) -> None:
+        """Take it while the broker is at work; if Redis does not answer, the next step finds out."""
+        with suppress(StoreUnavailable, StoreRefused):
+            self._read()
 
     def _due(self, now_ms: int) -> list[Parcel]:
         """Return the oldest message of each entry, unless it has to wait, up to a batch."""
@@ -204,7 +213,7 @@ class Outbox:
             return list(batch)
         self.claims.settle(epoch, [_skipped(parcel.claim.claim_id, parcel.mark(), "cancelled") for parcel in stopped])
         self._drop(stopped)
-        self.on_room()
+        self._untold_room = True
         for parcel in stopped:
             self._report_skip(parcel.mark(), "cancelled")
         self.on_cancelled([parcel.envelope for parcel in stopped])
@@ -223,7 +232,7 @@ class Outbox:
         return [outcomes[parcel.claim.claim_id] for parcel in batch]
 
     def _send(self, parcels: Sequence[Parcel]) -> list[Outcome]:
-        return self.publisher.publish([parcel.envelope for parcel in parcels]) if parcels else []
+        return self.publisher.publish([parcel.envelope for parcel in parcels], meanwhile=self._read_ahead) if parcels else []
 
     def _settle(self, batch: Sequence[Parcel], outcomes: Sequence[Outcome], now_ms: int) -> None:
         """Decide what became of *batch*; it is kept until it is recorded, however often Redis or the lead is lost meanwhile."""
@@ -240,6 +249,12 @@ class Outbox:
         if self._to_record:
             self.claims.settle(epoch, self._to_record)
             self._to_record = []
+            self._untold_room = True
+
+    def _tell_of_room(self) -> None:
+        """Let more be claimed, once the next batch has asked Redis what it has to: it would have to wait for the claims."""
+        if self._untold_room:
+            self._untold_room = False
             self.on_room()
 
     def _settlement(self, parcel: Parcel, outcome: Outcome, now_ms: int) -> Settlement | None:

@@ -1,6 +1,6 @@
 """Ports: what the engine asks of the floor above it, which knows Celery."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -68,8 +68,11 @@ class Publisher(Protocol):
         """Connect if that is needed; raises `BrokerUnavailable`."""
         ...
 
-    def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
-        """Publish *envelopes* in their order, through the connection that is open; return what became of each."""
+    def publish(self, envelopes: Sequence[Envelope], *, meanwhile: Callable[[], None] = lambda: None) -> list[Outcome]:
+        """Publish *envelopes* in their order, through the connection that is open; return what became of each.
+
+        *meanwhile* is called at most once, when all are written and the broker is at work; it raises nothing.
+        """
         ...
 
     def close(self) -> None: ...

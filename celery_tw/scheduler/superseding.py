@@ -19,9 +19,9 @@ KEPT = 1000
 
 
 class Superseding:
-    """A queue of tasks to *cancel*, which is given their ids and the reason; *wake* calls `step` soon."""
+    """A queue of tasks to *cancel*, which is given the entry's name, their ids and the reason; *wake* calls `step` soon."""
 
-    def __init__(self, *, open_fires: OpenFires, cancel: Callable[[Sequence[str], str], None], wake: Callable[[], None]) -> None:
+    def __init__(self, *, open_fires: OpenFires, cancel: Callable[[str, Sequence[str], str], None], wake: Callable[[], None]) -> None:
         self.open_fires = open_fires
         self.cancel = cancel
         self.wake = wake
@@ -37,7 +37,7 @@ class Superseding:
         while self._waiting:
             name, task_ids = self._waiting.popleft()
             try:
-                self.cancel(task_ids, f"superseded by a later fire of {name}")
+                self.cancel(name, task_ids, f"superseded by a later fire of {name}")
                 self.open_fires.strike_queued(name, task_ids)
                 logger.info("entry %s: %d task(s) of earlier fires were asked to stop", name, len(task_ids))
             except (StoreUnavailable, StoreRefused) as error:

@@ -20,12 +20,13 @@ from celery_tw.stores.sql.progress import Ended, Progress, Settled
 from celery_tw.stores.sql.reading import Reading
 from celery_tw.stores.sql.set_up import set_up
 from celery_tw.stores.sql.submitting import Submitting
-from celery_tw.stores.sql.sweeping import Sweeping
+from celery_tw.stores.sql.sweeping import CountedRun, Sweeping
 from celery_tw.testing.manual_clock import ManualClock
 
 RUN = "a" * 32
 TIMEOUT_MS = 4000
 EXPIRES_MS = 100_000
+COUNTED_MS = 20_000
 A = NodeId(RUN, 0, 1)
 
 
@@ -38,6 +39,7 @@ class Watch:
     elector: Elector
     known: dict[str, Ended] = field(default_factory=dict)
     settled: list[tuple[NodeId, Settled]] = field(default_factory=list)
+    followed: list[CountedRun] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.database)
@@ -52,11 +54,13 @@ class Watch:
             expires_ms=EXPIRES_MS,
             end_of=self.known.get,
             settle=lambda node_id, settled: self.settled.append((node_id, settled)),
+            follow=self.followed.extend,
+            counted_ms=COUNTED_MS,
         )
 
-    def submit(self) -> None:
+    def submit(self, run_id: str = RUN, *, entry: str | None = None) -> None:
         spec = DagSpec("etl", (NodeSpec(key="a", task="t", signature="{}"), NodeSpec(key="b", task="t", signature="{}", after=(0,))))
-        Submitting(self.database, "shop").submit(spec, run_id=RUN, idempotency_key=None, now_ms=self.clock.wall_ms())
+        Submitting(self.database, "shop").submit(spec, run_id=run_id, idempotency_key=None, now_ms=self.clock.wall_ms(), entry=entry)
 
     def start(self) -> bool:
         return self.progress.start(A, retries=0, alone=False, now_ms=self.clock.wall_ms())
@@ -138,3 +142,20 @@ def test_a_run_is_forgotten_when_it_ended_long_ago(watch: Watch) -> None:
     watch.pass_by(62_000)
     with pytest.raises(UnknownDagRun):
         watch.reading.state(RUN)
+
+
+def test_a_run_that_counts_as_a_fire_is_followed_until_nobody_can_take_it_for_open(watch: Watch) -> None:
+    run_id = "b" * 32
+    watch.submit(run_id, entry="nightly")
+    watch.pass_by(1000)
+    assert set(watch.followed) == {CountedRun(run_id, "nightly", RunState.RUNNING)}
+
+    watch.progress.end(NodeId(run_id, 0, 1), Ended(NodeState.FAILED), now_ms=watch.clock.wall_ms())
+    watch.followed.clear()
+    watch.pass_by(COUNTED_MS - 1000)
+    assert set(watch.followed) == {CountedRun(run_id, "nightly", RunState.FAILED)}
+
+    watch.pass_by(2000)
+    watch.followed.clear()
+    watch.pass_by(2000)
+    assert watch.followed == []

@@ -1,8 +1,6 @@
 """Workflows in a worker of threads: what runs, in which order, and with what."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,32 +12,9 @@ from celery_tw import DAG, DependencyCycle, InvalidDag, TimeWheel, UnknownDagRun
 from celery_tw.errors import ImproperlyConfigured
 from celery_tw.integration.dags.results import LARGEST_RESULT, ResultGone
 from tests.dags.conftest import Diary, MakeApp
-from tests.stock_worker import runs_tasks_with_an_eta, stock_worker
+from tests.dags.writing import TIMEOUT_S, dag_of, states, work, working
+from tests.stock_worker import runs_tasks_with_an_eta
 from tests.waiting import wait_until
-
-TIMEOUT_S = 30
-
-
-@contextmanager
-def working(app: Celery, *, concurrency: int = 4, **options: Any) -> Iterator[None]:
-    with stock_worker(app, pool="threads", concurrency=concurrency, **options):
-        yield
-
-
-def work(app: Celery, key: str, result: Any = None) -> Any:
-    return app.tasks["shop.work"].s(key, result)
-
-
-def states(run: Any) -> dict[str, str]:
-    return {node.key: node.state for node in run.nodes()}
-
-
-def dag_of(app: Celery, **after: str) -> DAG:
-    """``dag_of(app, a="", b="a")``: nodes of ``shop.work``, each after those that are named."""
-    with DAG("etl") as dag:
-        for key, parents in after.items():
-            dag.node(key, work(app, key, key.upper()), after=parents.split())
-    return dag
 
 
 def test_a_diamond_runs_each_node_once_and_after_its_parents(app: Celery, tw: TimeWheel, diary: Diary) -> None:
@@ -323,6 +298,22 @@ def test_a_task_that_ignores_itself_is_skipped_and_one_that_rejects_itself_faile
     assert states(run) == {"ignoring": "skipped", "rejecting": "failed"}
 
 
+def test_a_copy_that_comes_to_the_process_that_runs_its_node_neither_runs_nor_ends_it(
+    app: Celery, tw: TimeWheel, diary: Diary, caplog: pytest.LogCaptureFixture
+) -> None:
+    diary.gates["a"] = threading.Event()
+    caplog.set_level("INFO", "celery_tw")
+    with working(app):
+        run = tw.dags.submit(dag_of(app, a="", b="a"))
+        wait_until(lambda: diary.began == ["a"], TIMEOUT_S)
+        work(app, "a").apply_async(task_id=run.nodes()[0].task_id)
+        wait_until(lambda: "is not run: another copy of it is" in caplog.text or len(diary.began) > 1, TIMEOUT_S)
+        work(app, "other").apply_async().get(timeout=TIMEOUT_S)
+        diary.gates["a"].set()
+        assert run.wait(TIMEOUT_S).state == "succeeded"
+    assert diary.began == ["a", "other", "b"]
+
+
 def test_a_node_that_replaces_itself_fails_and_says_what_to_do(app: Celery, tw: TimeWheel, diary: Diary) -> None:
     @app.task(name="shop.replacing", bind=True, shared=False)
     def replacing(self: Any) -> None:
@@ -427,6 +418,8 @@ def test_a_cycle_is_refused_before_anything_is_written(app: Celery, tw: TimeWhee
         (lambda dag, task: dag.node("a", task.s(), trigger="sometimes"), "trigger is one of 'all_success'"),
         (lambda dag, task: dag.node("a", task.s(), on_failure="weep"), "on_failure is one of 'block'"),
         (lambda dag, task: dag.node("a", task.s(), retries=-1), "retries is a whole number"),
+        (lambda dag, task: dag.node("a", task.s(), retries=1, retry_delay=-1), "retry_delay is a number of seconds"),
+        (lambda dag, task: dag.node("a", task.s(), retry_delay=5), "has a retry_delay and no retries"),
         (lambda dag, task: dag.node("b", task.si(), args_from=[dag.node("a", task.s())]), "its signature is immutable"),
         (lambda dag, task: dag.node("a", task.s(object())), "cannot be written as JSON"),
         (lambda dag, task: dag.node("a", task.s("x" * 300_000)), "pass a reference instead"),

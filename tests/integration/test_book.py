@@ -183,6 +183,12 @@ def test_entries_are_listed_by_prefix_in_pages(wheel: TimeWheel, report: Any) ->
     assert names == {spec["name"] for spec in specs}
 
 
+@pytest.mark.parametrize("limit", [0, -1, None, 2.5])
+def test_a_limit_that_lists_nothing_is_refused(wheel: TimeWheel, limit: Any) -> None:
+    with pytest.raises(InvalidEntry, match="limit is a whole number, 1 or more"):
+        wheel.entries(limit=limit)
+
+
 def test_many_entries_may_be_of_many_kinds(wheel: TimeWheel, report: Any) -> None:
     stored = wheel.schedule_many(
         [

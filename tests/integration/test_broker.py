@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 import redis
@@ -171,6 +172,18 @@ def test_tw_redis_url_of_another_kind_is_refused_without_its_password() -> None:
     with pytest.raises(ImproperlyConfigured, match="tw_redis_url: expected the URL of a Redis") as refused:
         connect(app_on("memory://", tw_redis_url="amqp://me:secret@localhost//"))
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@localhost/0", "redis://:sec/ret@localhost:6379/0", "redis://localhost:secret/0"])
+def test_a_url_that_cannot_be_read_is_refused_by_its_setting_and_not_shown(url: str) -> None:
+    for app, setting in [
+        (app_on(url), "broker_url"),
+        (app_on("redis://", tw_redis_url=url), "tw_redis_url"),
+        (app_on("memory://", tw_redis_url=url), "tw_redis_url"),
+    ]:
+        with pytest.raises(ImproperlyConfigured, match=f"^{setting}: expected a URL such as ") as refused:
+            redis_or_refuse(app)
+        assert "sec" not in "".join(format_exception(refused.value))
 
 
 def test_an_app_without_a_broker_is_told_to_set_one() -> None:

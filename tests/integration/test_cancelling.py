@@ -80,6 +80,13 @@ def test_cancelling_a_waiting_task_says_what_it_found_and_did(wheel: TimeWheel, 
     assert (waiting(wheel), broadcasts, revoked) == (0, [], [result.id])
 
 
+@pytest.mark.parametrize("task_id", [None, 5, ""])
+def test_what_is_no_task_id_is_refused_before_anybody_is_asked(wheel: TimeWheel, broadcasts: list, task_id: Any) -> None:
+    with pytest.raises(ValueError, match=f"a task id is text, not {task_id!r}"):
+        wheel.cancel(task_id)
+    assert broadcasts == []
+
+
 def test_the_result_of_a_cancelled_task_is_revoked(wheel: TimeWheel, add: Any) -> None:
     result = add.apply_async((1,), countdown=HOUR)
 

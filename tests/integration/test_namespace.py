@@ -50,6 +50,17 @@ def test_a_scheduler_of_other_packages_is_kept_out(make_app: MakeApp, election: 
     check_namespace(project(make_app, "shop"), election)
 
 
+def test_a_project_may_move_from_package_to_package_and_back(make_app: MakeApp, election: Election, redis_client: redis.Redis) -> None:
+    redis_client.set(election.keys.project, json.dumps({"app": "shop", "packages": ["old"]}))
+    between = project(make_app, "old")
+    between.task(name="new.work", shared=False)(work)
+
+    for app in (between, project(make_app, "new"), project(make_app, "old")):
+        check_namespace(app, election, schedules=True)
+
+    assert {"old", "new"} <= set(json.loads(redis_client.get(election.keys.project) or b"")["packages"])
+
+
 def test_an_app_of_another_name_is_kept_out(make_app: MakeApp, election: Election) -> None:
     check_namespace(project(make_app, "shop"), election)
     with pytest.raises(NamespaceTaken, match="belongs to the project 'shop'"):

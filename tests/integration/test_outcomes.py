@@ -77,7 +77,7 @@ class Body:
 @pytest.fixture
 def mid_of_next_send(app: Celery, monkeypatch: pytest.MonkeyPatch) -> str:
     """The mid that sends get from outside a run, here always the same: the copies of one message."""
-    monkeypatch.setattr("celery_tw.integration.runs.sends.uuid4", lambda: "m")
+    monkeypatch.setattr("celery_tw.integration.runs.sends.random_id", lambda: "m")
     return "m"
 
 

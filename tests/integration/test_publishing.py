@@ -87,6 +87,13 @@ def test_a_batch_is_confirmed_and_arrives_in_order(rabbit: Rabbit, publisher: Am
     assert rabbit.numbers() == list(range(1000))
 
 
+def test_what_can_be_done_meanwhile_is_done_once_before_any_confirm_is_waited_for(rabbit: Rabbit, publisher: AmqpPublisher) -> None:
+    under_way: list[int] = []
+    batch = [message(number, rabbit.queue) for number in range(3)]
+    outcomes = publisher.publish(batch, meanwhile=lambda: under_way.append(len(publisher._flight.pending)))
+    assert (under_way, [outcome.verdict for outcome in outcomes]) == ([3], ["confirmed"] * 3)
+
+
 def test_a_message_arrives_as_it_was_written(rabbit: Rabbit, publisher: AmqpPublisher) -> None:
     sent = message(1, rabbit.queue, properties={"correlation_id": "c", "reply_to": "r", "delivery_mode": 2, "priority": 7})
     assert verdicts(publisher, [sent]) == ["confirmed"]

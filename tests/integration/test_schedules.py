@@ -1,8 +1,10 @@
 """What users write as a schedule, and the spec that is stored for it."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import celery
@@ -102,6 +104,13 @@ def test_once_refuses_a_naive_datetime_and_says_how_to_make_it_aware() -> None:
 def test_a_mistake_is_refused_where_it_is_written(build) -> None:
     with pytest.raises(InvalidSchedule):
         build()
+
+
+@pytest.mark.parametrize("build", [cron, rrule])
+@pytest.mark.parametrize("wrong", [None, 5, ["0 2 * * *"]])
+def test_what_is_no_text_is_refused_with_its_value(build: Any, wrong: object) -> None:
+    with pytest.raises(InvalidSchedule, match=re.escape(f"{build.__name__}() takes text, not {wrong!r}")):
+        build(wrong)
 
 
 def test_a_counted_rule_needs_a_start(app: Celery) -> None:

@@ -131,13 +131,17 @@ def test_a_bad_entry_is_left_out_and_harms_no_other(make_app: Callable[..., Cele
             "too-fast": {"task": "shop.tick", "schedule": 0.001},
             "bad-option": {"task": "shop.tick", "schedule": 30.0, "options": {"tw": {"jiter": 1}}},
             "overlap": {"task": "shop.tick", "schedule": 30.0, "options": {"tw": {"overlap": "sometimes"}}},
+            "text": {"task": "shop.tick", "schedule": "*/5 * * * *"},
+            "endless": {"task": "shop.tick", "schedule": float("inf")},
+            "one-argument": {"task": "shop.tick", "schedule": 30.0, "args": "berlin"},
+            "listed": {"task": "shop.tick", "schedule": 30.0, "kwargs": ["berlin"]},
         },
     )
 
     install(app)
 
     assert names(app) == {"good"}
-    for name in ("no-task", "misspelt", "too-fast", "bad-option", "overlap"):
+    for name in ("no-task", "misspelt", "too-fast", "bad-option", "overlap", "text", "endless", "one-argument", "listed"):
         assert any(name in record.getMessage() for record in caplog.records)
 
 

@@ -5,6 +5,7 @@ Its fixtures come with Docker behind them; those that reach for it are overridde
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,11 +21,14 @@ from pytest_celery import (
 )
 
 from celery_tw.embedded import EmbeddedServer
+from celery_tw.integration.dags.parts import parts_of
 from tests.closing import close
+from tests.databases import database_of
 from tests.processes.container import ServerContainer
 from tests.processes.nodes import Worker
 from tests.processes.processes import Processes
 from tests.processes.stage import Stage
+from tests.processes.works import Works
 from tests.processes.yard import Yard
 from tests.running import running_server
 
@@ -120,3 +124,16 @@ def on_broker(request: pytest.FixtureRequest, make_yard: Callable[..., Yard], pr
 def yard(request: pytest.FixtureRequest, on_broker: Callable[..., Yard]) -> Yard:
     """A yard on each broker, with a beat that leads."""
     return on_broker(request.param).beat()
+
+
+@pytest.fixture
+def make_works(processes: Processes, tmp_path: Path) -> Iterator[Callable[..., Works]]:
+    with ExitStack() as stack:
+
+        def make(kind: str = "sqlite", **settings: Any) -> Works:
+            url = stack.enter_context(database_of(kind, tmp_path))
+            works = Works(processes, url, **settings)
+            stack.callback(lambda: (parts_of(works.app).close(), processes.end(), close(works.app)))
+            return works
+
+        yield make

@@ -3,109 +3,30 @@
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from celery import Celery
 
-from celery_tw import DAG, TimeWheel
+from celery_tw import DAG
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.integration.dags.dag_run import DagRun
 from celery_tw.integration.dags.parts import parts_of
-from celery_tw.testing.ledger import Ledger
 from celery_tw.testing.rabbit_server import RabbitServer
-from tests.closing import close
-from tests.databases import KINDS, database_of
-from tests.processes.container import ProcessContainer
+from tests.databases import KINDS
 from tests.processes.processes import Processes
+from tests.processes.works import TIMEOUT_S, Works
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.processes]
 
-TIMEOUT_S = 60
-QUICK = {
-    "tw_heartbeat_interval": 0.3,
-    "tw_heartbeat_timeout": 2,
-    "worker_prefetch_multiplier": 1,
-    "tw_lock_timeout": 4,
-    "tw_lock_extend_interval": 1,
-}
 GRAPHS = int(os.environ.get("TW_DAG_GRAPHS", "20"))
 """How many random graphs the long test runs; the figures in the documentation are from 200."""
-
-
-class Works:
-    """Workers of the project, a beat that leads, and a client, all with the DAGs of one database."""
-
-    def __init__(self, processes: Processes, database_url: str, **settings: Any) -> None:
-        self.processes = processes
-        self.conf = {**QUICK, "tw_database_url": database_url, **settings}
-        self.ledger = Ledger(processes.ledger)
-        self.app = Celery("shop", broker=processes.url, backend=processes.url, set_as_current=False)
-        self.app.conf.update(self.conf)
-        for name in ("shop.step", "shop.guarded_step", "shop.long_step"):
-            self.app.task(name=name, shared=False)(_runs_elsewhere)
-        self.wheel = TimeWheel(self.app)
-
-    def beat(self) -> ProcessContainer:
-        beat = self.processes.beat(module="workflows", conf=self.conf)
-        beat.ready()
-        return beat
-
-    def worker(self, pool: str = "prefork") -> ProcessContainer:
-        worker = self.processes.worker("-c", "2", pool=pool, module="workflows", conf=self.conf)
-        worker.ready()
-        return worker
-
-    def submit(self, parents: dict[str, list[str]], *, task: str = "shop.step", seconds: Callable[[], float] = lambda: 0.0) -> DagRun:
-        with DAG("graph") as dag:
-            for key, after in parents.items():
-                dag.node(key, self.app.tasks[task].s(key, seconds()), after=after)
-        return self.wheel.dags.submit(dag)
-
-    def moments(self, run: DagRun, what: str) -> dict[str, list[int]]:
-        """Return at which lines of the ledger each node of *run* began, or ended."""
-        found: dict[str, list[int]] = {}
-        for place, line in enumerate(self.ledger.lines()):
-            if line.task_id.startswith(run.id) and line.value[0] == what:
-                found.setdefault(line.value[1], []).append(place)
-        return found
-
-    def check(self, run: DagRun, parents: dict[str, list[str]], *, kills: int = 0) -> None:
-        """Each node has succeeded, and began after all of its parents had ended; without kills, each ran once."""
-        assert run.status().counts == {"succeeded": len(parents)}
-        began, ended = self.moments(run, "begins"), self.moments(run, "ends")
-        assert began.keys() == ended.keys() == parents.keys()
-        for key, after in parents.items():
-            early = [parent for parent in after if ended[parent][0] > began[key][0]]
-            assert not early, f"{key} began before {early} had ended"
-        twice = [key for key, places in began.items() if len(places) > 1]
-        assert len(twice) <= 3 * kills, f"{twice} ran more than once, with {kills} kills"
-
-
-def _runs_elsewhere(*args: Any) -> None:
-    """Stand for a task of the project."""
 
 
 def random_graph(randomness: random.Random, size: int) -> dict[str, list[str]]:
     keys = [f"n{number}" for number in range(size)]
     return {key: randomness.sample(keys[:at], min(at, randomness.choice([0, 1, 1, 2, 2, 3]))) for at, key in enumerate(keys)}
-
-
-@pytest.fixture
-def make_works(processes: Processes, tmp_path: Path) -> Iterator[Callable[..., Works]]:
-    with ExitStack() as stack:
-
-        def make(kind: str = "sqlite", **settings: Any) -> Works:
-            url = stack.enter_context(database_of(kind, tmp_path))
-            works = Works(processes, url, **settings)
-            stack.callback(lambda: (parts_of(works.app).close(), processes.end(), close(works.app)))
-            return works
-
-        yield make
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
@@ -210,8 +131,20 @@ class _shut:  # noqa: N801 - it reads as a verb
 def test_random_graphs_survive_kills_of_workers_and_of_the_leader_and_of_redis(
     make_works: Callable[..., Works], server: EmbeddedServer, kind: str
 ) -> None:
-    """Several graphs at a time, a kill every second or so; each node ends once, after its parents, and no run is stuck."""
-    works = make_works(kind)
+    survive_kills(make_works(kind), servers=[server], what=kind)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_random_graphs_survive_kills_with_rabbitmq_as_the_broker(
+    make_works: Callable[..., Works], processes: Processes, server: EmbeddedServer, rabbit_server: RabbitServer
+) -> None:
+    works = make_works(broker_url=rabbit_server.url, tw_redis_url=processes.url, broker_heartbeat=10)
+    survive_kills(works, servers=[server, rabbit_server], what="sqlite, RabbitMQ")
+
+
+def survive_kills(works: Works, *, servers: Sequence[EmbeddedServer | RabbitServer], what: str) -> None:
+    """Run several graphs at a time, a kill every second or so; each node ends once, after its parents, and no run is stuck."""
     randomness = random.Random(GRAPHS)
     beats = [works.beat(), works.beat()]
     workers = [works.worker(), works.worker()]
@@ -229,8 +162,7 @@ def test_random_graphs_survive_kills_of_workers_and_of_the_leader_and_of_redis(
                 os.killpg(beats.pop(0).pid, signal.SIGKILL)
                 beats.append(works.beat())
             elif whom < 0.35:
-                server.kill()
-                server.restart()
+                kill_and_restart(randomness.choice(servers))
             else:
                 os.killpg(workers.pop(0).pid, signal.SIGKILL)
                 workers.append(works.worker())
@@ -239,7 +171,15 @@ def test_random_graphs_survive_kills_of_workers_and_of_the_leader_and_of_redis(
             works.check(run, graph, kills=killed)
         left, kills, done = left - batch, kills + killed, done + batch
     assert (done, kills > 0) == (GRAPHS, True)
-    print(f"{done} graphs, {kills} kills, {kind}: 0 stuck")  # noqa: T201 - the figure that the documentation gives
+    print(f"{done} graphs, {kills} kills, {what}: 0 stuck")  # noqa: T201 - the figure that the documentation gives
+
+
+def kill_and_restart(server: EmbeddedServer | RabbitServer) -> None:
+    server.kill()
+    if isinstance(server, EmbeddedServer):
+        server.restart()
+    else:
+        server.start()
 
 
 def all_ended(runs: list[DagRun]) -> bool:

@@ -384,12 +384,16 @@ def test_a_slot_that_was_rolled_back_is_found_again(stand: Stand, redis_client: 
     assert stand.sent()[1] == ("tick", now_ms)
 
 
-def test_a_backlog_whose_schedule_changed_is_closed_and_recorded(stand: Stand) -> None:
-    now_ms = stand.now_ms()
-    entry_id = stand.put("tick", period_ms=HOUR_MS, mark_ms=now_ms)
-    stand.timetable.open_backlog(
-        entry_id, number=7, from_ms=now_ms - 60_000, to_ms=now_ms - 50_000, first_ms=now_ms - 60_000, left=5, rate=None
-    )
+@pytest.mark.parametrize(
+    ("period_ms", "offset_ms"),
+    [(HOUR_MS, 0), (5000, 0), (1250, 0), (2500, 100)],
+    ids=["the last one alone", "every other one", "one more between each two", "others"],
+)
+def test_a_backlog_whose_schedule_changed_is_closed_and_recorded(stand: Stand, period_ms: int, offset_ms: int) -> None:
+    last_ms = stand.now_ms() // 10_000 * 10_000
+    entry_id = stand.put("tick", period_ms=period_ms, mark_ms=last_ms + HOUR_MS + offset_ms)
+    first_ms = last_ms - 10_000
+    stand.timetable.open_backlog(entry_id, number=7, from_ms=first_ms, to_ms=last_ms, first_ms=first_ms, left=5, rate=None)
 
     stand.lead()
     wait_until(lambda: stand.run() or not stand.timetable.backlog_sizes(), timeout_s=5)

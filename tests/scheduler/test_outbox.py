@@ -37,13 +37,14 @@ class Shelf:
         if self.away:
             raise BrokerUnavailable("the broker is away")
 
-    def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+    def publish(self, envelopes: Sequence[Envelope], *, meanwhile: Callable[[], None]) -> list[Outcome]:
         self.batches.append(len(envelopes))
         outcomes = [Outcome(self.verdicts.get(name_of(envelope), "confirmed"), "because") for envelope in envelopes]
         for envelope, outcome in zip(envelopes, outcomes, strict=True):
             if outcome.verdict == "confirmed" or (outcome.verdict == "unknown" and self.takes_unknown):
                 self.taken.append(envelope)
         self.on_publish()
+        meanwhile()
         return outcomes
 
     def close(self) -> None:
@@ -139,6 +140,16 @@ def test_messages_go_out_in_the_order_of_their_claims(stand: Stand, shelf: Shelf
     stand.run(200)
     publish(stand)
     assert shelf.slots() == [(f"task-{number}", start_ms + number) for number in range(700)]
+
+
+def test_what_is_claimed_while_the_broker_is_at_work_is_taken_up_then(stand: Stand, shelf: Shelf) -> None:
+    due(stand, "first")
+    stand.run()
+    due(stand, "second")
+    shelf.on_publish = stand.run
+    publish(stand, times=1)
+    assert stand.outbox is not None
+    assert ([name for name, _ in shelf.slots()], [parcel.name for parcel in stand.outbox._parcels.values()]) == (["first"], ["second"])
 
 
 def test_all_messages_of_a_canvas_go_out_one_after_the_other(stand: Stand, shelf: Shelf) -> None:

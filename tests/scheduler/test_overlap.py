@@ -168,7 +168,7 @@ def test_the_slots_of_a_backlog_wait_for_each_other(stand: Stand) -> None:
 
 def test_what_is_superseded_is_cancelled_and_its_queued_tasks_count_no_longer(redis_client: redis.Redis) -> None:
     cancelled, opened = [], OpenFires(redis_client, KEYS)
-    superseding = Superseding(open_fires=opened, cancel=lambda tasks, reason: cancelled.append((tasks, reason)), wake=lambda: None)
+    superseding = Superseding(open_fires=opened, cancel=lambda _, tasks, reason: cancelled.append((tasks, reason)), wake=lambda: None)
     opened.queue("tick", "queued", kept_ms=60_000)
     opened.begin("tick", "running", kept_ms=60_000)
 
@@ -182,7 +182,7 @@ def test_what_is_superseded_is_cancelled_and_its_queued_tasks_count_no_longer(re
 def test_a_store_that_is_away_keeps_no_other_entry_from_its_turn(redis_client: redis.Redis) -> None:
     asked = []
 
-    def cancel(tasks, reason):
+    def cancel(name, tasks, reason):
         asked.append(tasks)
         if len(asked) == 1:
             raise StoreUnavailable("away")

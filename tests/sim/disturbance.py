@@ -1,12 +1,28 @@
 """Disturbance: when the world was so disturbed that nobody can ask for punctuality.
 
 Each fault that struck a scheduler, or all, takes some time until its traces are gone: at most a lease until a dead leader is replaced, a
-moment until what was lost has been read again. What strikes clients makes no scheduler late.
+moment until what was lost has been read again, and for an entry that was refused the time for which it is kept back. What strikes clients
+makes no scheduler late.
 """
 
 from collections.abc import Iterator
 
-from tests.sim.faults import CallFault, Crash, Delay, FlushScripts, Freeze, HostClock, Outage, Reset, ServerClock, Stall, Stop, TrimNews
+from celery_tw.scheduler.refusals import REFUSED_WAIT_MS
+from tests.sim.faults import (
+    CallFault,
+    Crash,
+    Delay,
+    FlushScripts,
+    Freeze,
+    HostClock,
+    Outage,
+    Refuse,
+    Reset,
+    ServerClock,
+    Stall,
+    Stop,
+    TrimNews,
+)
 from tests.sim.simulation import Outcome
 
 BEGINNING_MS = 1500
@@ -41,6 +57,8 @@ def _of_faults(outcome: Outcome) -> Iterator[Window]:
                 yield at_ms, at_ms + restart_ms + heavy_ms
             case ServerClock(step_ms=step_ms):
                 yield at_ms, at_ms + abs(step_ms) + 3 * heavy_ms
+            case Refuse():
+                yield at_ms, at_ms + max(heavy_ms, REFUSED_WAIT_MS + TAKE_OVER_MS)
             case Reset() | CallFault():
                 yield at_ms, at_ms + heavy_ms
 

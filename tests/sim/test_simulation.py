@@ -46,6 +46,17 @@ def test_no_seed_breaks_a_rule() -> None:
     assert not failed
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(3822, id="a backlog was drained by a schedule that was not its own"),
+        pytest.param(3882, id="a pause between a renewal and its reply held dispatch"),
+    ],
+)
+def test_a_seed_that_broke_a_rule_once_breaks_none(seed: int) -> None:
+    assert judge(play(draw(seed))) == []
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_without_faults_nothing_is_missed_or_late(seed: int) -> None:
     assert judge(play(draw(seed, faults=False))) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from celery_tw.core.dag_spec import DagSpec, NodeSpec, digest
 from celery_tw.core.dag_state import ENDED, NodeState, OnFailure, RunState, Trigger
@@ -17,15 +17,16 @@ from celery_tw.stores.sql.control import Control
 from celery_tw.stores.sql.database import Database
 from celery_tw.stores.sql.progress import Ended, Progress, Settled
 from celery_tw.stores.sql.reading import Reading
-from celery_tw.stores.sql.set_up import set_up
+from celery_tw.stores.sql.set_up import set_up, stored_version
 from celery_tw.stores.sql.submitting import Submitting
 from celery_tw.stores.sql.sweeping import Sweeping
-from celery_tw.stores.sql.tables import node, schema
+from celery_tw.stores.sql.tables import VERSION, node, schema
 from tests.databases import KINDS, database_of
 
 RUN = "a" * 32
 GOOD = Ended(NodeState.SUCCEEDED, "1")
 BAD = Ended(NodeState.FAILED, error="ValueError('no')")
+ADDED_SINCE_THE_FIRST_VERSION = [("tw_dag_run", "entry"), ("tw_dag_node", "retry_delay_ms")]
 
 
 class Store:
@@ -233,6 +234,31 @@ def test_a_failed_node_runs_again_as_often_as_it_may_and_its_children_wait(store
     assert store.states() == {"a": "failed", "b": "blocked"}
 
 
+def test_a_failed_node_waits_before_it_runs_again_twice_as_long_each_time(store: Store) -> None:
+    store.submit(a={"retries": 2, "retry_delay_ms": 1000}, b={"after": "a"})
+    for delay_ms in (1000, 2000):
+        (released,) = store.progress.end(store.id("a"), BAD, now_ms=50).released
+        assert (released.id, released.due_ms) == (store.id("a"), 50 + delay_ms)
+        assert store.states() == {"a": "queued", "b": "pending"}
+        (sent,) = store.progress.let_go(store.id("a"), now_ms=released.due_ms)
+        assert (sent.id, sent.due_ms) == (store.id("a"), None)
+        assert store.progress.let_go(store.id("a"), now_ms=released.due_ms) == []
+    assert store.end("a", BAD) == set()
+
+
+def test_a_node_that_waits_for_its_retry_waits_on_in_a_paused_run_and_no_more_in_a_cancelled_one(store: Store) -> None:
+    store.submit(a={"retries": 1, "retry_delay_ms": 1000}, b={"retries": 1, "retry_delay_ms": 1000})
+    store.end("a", BAD)
+    store.end("b", BAD)
+    store.control.pause(RUN, now_ms=60)
+    assert store.progress.let_go(store.id("a"), now_ms=2000) == []
+    assert store.states() == {"a": "ready", "b": "queued"}
+    assert [each.key for each in store.control.resume(RUN, now_ms=2500).released] == ["a"]
+    store.control.cancel(RUN, now_ms=3000)
+    assert store.progress.let_go(store.id("b"), now_ms=3000) == []
+    assert store.states() == {"a": "cancelled", "b": "cancelled"}
+
+
 def test_a_revoked_node_is_not_tried_again(store: Store) -> None:
     store.submit(a={"retries": 2})
     assert store.end("a", Ended(NodeState.FAILED, error="revoked", final=True)) == set()
@@ -275,6 +301,16 @@ def test_what_was_given_back_to_the_broker_starts_again(store: Store) -> None:
     store.start("a", retries=3)
     store.progress.give_back(store.id("a"))
     assert store.start("a", retries=3)
+
+
+def test_who_runs_says_so_again_though_its_beginning_was_forgotten(store: Store) -> None:
+    store.submit(a={})
+    store.progress.beat([store.id("a")])
+    assert store.states() == {"a": "running"}
+    assert not store.start("a")
+    store.end("a")
+    store.progress.beat([NodeId(RUN, 0, 1)])
+    assert store.states() == {"a": "succeeded"}
 
 
 # By hand
@@ -538,7 +574,20 @@ def test_tables_are_made_by_several_at_once_and_those_of_a_newer_version_left_al
         with pytest.raises(NewerSchema):
             set_up(store.database)
     finally:
-        store.database.transaction(lambda connection: connection.execute(update(schema).values(version=1)))
+        store.database.transaction(lambda connection: connection.execute(update(schema).values(version=VERSION)))
+
+
+def test_tables_of_an_older_version_get_what_they_lack_and_keep_what_they_have(store: Store, url: str) -> None:
+    store.submit(a={}, b={"after": "a"})
+    for table, column in ADDED_SINCE_THE_FIRST_VERSION:
+        store.database.transaction(lambda connection: connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}")))  # noqa: B023 - used at once
+    store.database.transaction(lambda connection: connection.execute(update(schema).values(version=1)))
+
+    at_once(4, lambda _: set_up_and_close(url))
+
+    assert store.database.transaction(stored_version) == VERSION
+    assert store.end("a") == {"b"}
+    assert store.end("b") == set()
 
 
 def set_up_and_close(url: str) -> None:

@@ -31,17 +31,56 @@ def test_a_script_answers_as_through_a_client(own: OwnConnections, redis_client:
     assert own.evalsha(digest(redis_client, ECHO), 1, "key", "a") == b"a"
 
 
-def test_all_calls_of_a_thread_take_one_connection_and_another_thread_its_own(own: OwnConnections, redis_client: redis.Redis) -> None:
+def test_calls_one_after_the_other_take_one_connection_in_whatever_thread(own: OwnConnections, redis_client: redis.Redis) -> None:
     sha = digest(redis_client, ECHO)
     before = connections(redis_client)
-    for _ in range(3):
-        own.evalsha(sha, 0, "a")
-    assert connections(redis_client) == before + 1
-    answers: list[bytes] = []
-    thread = threading.Thread(target=lambda: answers.append(own.evalsha(sha, 0, "b")))
+    answers: list[bytes] = [own.evalsha(sha, 0, "a"), own.evalsha(sha, 0, "b")]
+    thread = threading.Thread(target=lambda: answers.append(own.evalsha(sha, 0, "c")))
     thread.start()
     thread.join()
-    assert answers == [b"b"]
+    assert answers == [b"a", b"b", b"c"]
+    assert connections(redis_client) == before + 1
+
+
+def test_a_call_made_while_another_is_under_way_takes_a_connection_of_its_own(own: OwnConnections, redis_client: redis.Redis) -> None:
+    sha = digest(redis_client, ECHO)
+    before = connections(redis_client)
+    answers: list[object] = []
+    own.post(sha, 0, "a", heed=lambda reply: answers.extend((reply, own.evalsha(sha, 0, "b"))))
+    own.settle()
+    assert answers == [b"a", b"b"]
+    assert connections(redis_client) == before + 2
+
+
+def test_the_reply_to_a_posted_call_is_heard_before_the_next_call_is_answered(own: OwnConnections, redis_client: redis.Redis) -> None:
+    sha = digest(redis_client, ECHO)
+    heard: list[object] = []
+    own.post(sha, 0, "a", heed=heard.append)
+    own.post(sha, 0, "b", heed=heard.append)
+    assert (own.evalsha(sha, 0, "c"), heard) == (b"c", [b"a", b"b"])
+
+
+def test_a_posted_call_that_the_script_refuses_is_heard_as_its_error(own: OwnConnections, redis_client: redis.Redis) -> None:
+    heard: list[object] = []
+    own.post(digest(redis_client, FAIL), 0, heed=heard.append)
+    own.settle()
+    own.settle()
+    (error,) = heard
+    assert isinstance(error, redis.exceptions.ResponseError)
+
+
+def test_a_posted_call_whose_answer_is_lost_is_heard_as_an_error_and_the_next_one_is_answered() -> None:
+    with running_server() as server, server.client() as direct, CuttingProxy(str(server.socket_path)) as proxy:
+        sha = digest(direct, ECHO)
+        with proxy.client() as client:
+            own = OwnConnections(client)
+            own.evalsha(sha, 0, "a")
+            proxy.cut_answers_to(b"EVALSHA", number=1)
+            heard: list[object] = []
+            own.post(sha, 0, "b", heed=heard.append)
+            assert own.evalsha(sha, 0, "c") == b"c"
+            (error,) = heard
+            assert isinstance(error, redis.exceptions.ConnectionError)
 
 
 def test_an_error_of_a_script_leaves_the_connection_as_it_is(own: OwnConnections, redis_client: redis.Redis) -> None:
@@ -83,7 +122,7 @@ def test_a_call_that_is_interrupted_ends_its_connection(
 ) -> None:
     sha = digest(redis_client, ECHO)
     own.evalsha(sha, 0, "a")
-    connection = own._connection()
+    connection = own._idle[0].connection
     read = connection.read_response
 
     def interrupted() -> bytes:

@@ -174,3 +174,46 @@ def test_a_long_run_that_no_process_has_begun_is_known_by_its_message(runs: Runs
     (record,) = runs.read(["m"])
 
     assert (record.task, record.task_id, record.state) == ("shop.count", "task-m", "accepted")
+
+
+@pytest.fixture
+def ran(runs: Runs) -> str:
+    """The token of the run ``m``, whose body has returned, in a process that has finished another."""
+    first = runs.acquire(claim(mid="first")).token
+    runs.finish(Right.of_token(first), "done", mid="first", task_id="task-first", guards=[lock("k")])
+    token = runs.acquire(claim()).token
+    runs.ran("m", token, b"1")
+    return token
+
+
+def post_end(runs: Runs, token: str, undone: list[str]) -> bool:
+    right, guards = Right.of_token(token), [lock("k")]
+    return runs.post_finish(right, "done", mid="m", task_id="task-m", guards=guards, undone=lambda: undone.append("m"))
+
+
+def test_the_end_of_a_run_can_be_posted(runs: Runs, ran: str) -> None:
+    undone: list[str] = []
+    assert post_end(runs, ran, undone)
+    assert runs.acquire(claim("host:2:b", mid="next")).verdict == "run", "the lock is free"
+    assert runs.acquire(claim("host:2:b")).verdict == "done"
+    assert undone == []
+
+
+def test_the_first_end_of_a_process_is_waited_for(runs: Runs) -> None:
+    assert not post_end(runs, runs.acquire(claim()).token, [])
+
+
+def test_a_posted_end_that_the_server_does_not_know_is_told(runs: Runs, ran: str, redis_client: redis.Redis) -> None:
+    undone: list[str] = []
+    redis_client.script_flush()
+    assert post_end(runs, ran, undone)
+    runs.own.settle()
+    assert undone == ["m"]
+
+
+def test_a_posted_end_for_another_period_is_told(runs: Runs, ran: str) -> None:
+    undone: list[str] = []
+    runs.redis_time.observe(runs.redis_time.now_ms() - 2 * runs.done_kept_ms)
+    assert post_end(runs, ran, undone)
+    runs.own.settle()
+    assert undone == ["m"]

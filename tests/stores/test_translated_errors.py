@@ -25,6 +25,12 @@ def test_a_server_that_cannot_serve_now_is_unavailable(code: str) -> None:
         raise_reply(f"{code} the server's own words")
 
 
+@pytest.mark.parametrize("reply", ["NOAUTH Authentication required.", "WRONGPASS invalid username-password pair or user is disabled."])
+def test_a_wrong_or_missing_password_is_told_as_such(reply: str) -> None:
+    with pytest.raises(StoreUnavailable, match="Redis does not take the user and password of its URL"):
+        raise_reply(reply)
+
+
 @pytest.mark.parametrize("code", REFUSED)
 def test_a_server_that_says_no_has_refused(code: str) -> None:
     with pytest.raises(StoreRefused):

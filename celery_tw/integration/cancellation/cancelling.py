@@ -87,6 +87,7 @@ class Canceller:
 
     def cancel(self, task_id: str, reason: str = "cancelled", *, terminate_after: float | None = None) -> Cancellation:
         """Take what waits under *task_id* off, or else ask the workers to revoke it; see `TimeWheel.cancel`."""
+        _refuse_no_task_id(task_id)
         _refuse_no_seconds(terminate_after)
         stopping, graces = self._ask_to_stop(task_id, reason, terminate_after)
         taken = self.take_off([task_id]) or self._take_off_fire(task_id)
@@ -205,6 +206,11 @@ class _Read:
             due=None if due_ms is None else from_ms(due_ms),
             entry=record.name if record else "",
         )
+
+
+def _refuse_no_task_id(task_id: Any) -> None:
+    if not isinstance(task_id, str) or not task_id:
+        raise ValueError(f"a task id is text, not {task_id!r}")
 
 
 def _refuse_no_seconds(terminate_after: Any) -> None:

@@ -31,7 +31,7 @@ def wrap(task: Any) -> None:
         if node_id is None or request.called_directly or request.is_eager:
             return run(*args, **kwargs)
         carrier = parts_of(task.app).carrier
-        if request.id in carrier.carried:  # the body calls itself
+        if carrier.carries_here(node_id):  # the body calls itself
             return run(*args, **kwargs)
         return carrier.call(task, node_id, lambda: run(*args, **kwargs))
 

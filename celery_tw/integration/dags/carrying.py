@@ -49,17 +49,29 @@ class Refused(Ignore):
 
 
 class Carrier:
-    """Carries the nodes of one process."""
+    """Carries the nodes of one process.
+
+    Two executions may be of one node: a copy of its message, which is refused, or a task's own retry, which can begin in another thread
+    before the execution that sent it is over. So what is carried is known by its thread, too.
+    """
 
     def __init__(self, parts: "DagParts") -> None:
         self.parts = parts
-        self.carried: dict[str, NodeId] = {}
+        self._carried: set[tuple[int, NodeId]] = set()
         self._lock = threading.Lock()
         self.pulse = Pulse(self._running, parts.progress.beat, interval_s=parts.settings.heartbeat_interval_ms / 1000)
 
     def _running(self) -> list[NodeId]:
         with self._lock:
-            return list(self.carried.values())
+            return [node_id for _, node_id in self._carried]
+
+    def carries(self, node_id: NodeId) -> bool:
+        """Return whether this process runs that node."""
+        return node_id in self._running()
+
+    def carries_here(self, node_id: NodeId) -> bool:
+        """Return whether this very thread does."""
+        return (threading.get_ident(), node_id) in self._carried
 
     def call(self, task: Any, node_id: NodeId, body: Callable[[], Any]) -> Any:
         """Run the body of a node's task, if this copy of its message may; raises `Refused`."""
@@ -67,7 +79,7 @@ class Carrier:
             logger.info("%s[%s] is not run: another copy of it is, or its run has no use for it", task.name, node_id)
             raise Refused("not this copy")
         with self._lock:
-            self.carried[str(node_id)] = node_id
+            self._carried.add((threading.get_ident(), node_id))
         self.pulse.start()
         return body()
 
@@ -85,13 +97,15 @@ class Carrier:
 
     def end(self, task: Any, node_id: NodeId, state: str | None, retval: Any) -> None:
         """Take what Celery says about the end of a node's task to SQL, and send what follows."""
+        began = self.carries_here(node_id)
         with self._lock:
-            began = self.carried.pop(str(node_id), None) is not None
-        if state is None or (state == states.IGNORED and not began):
+            self._carried.discard((threading.get_ident(), node_id))
+        comes_back = state == states.REJECTED and getattr(retval, "requeue", False)
+        if state is None or (not began and (state == states.IGNORED or comes_back)):
             return
         if state == states.RETRY:
             self._insist(node_id, lambda: self.parts.progress.wait(node_id, until_ms=self._when_ms(retval)))
-        elif state == states.REJECTED and getattr(retval, "requeue", False):
+        elif comes_back:
             self._insist(node_id, lambda: self.parts.progress.give_back(node_id))
         elif (ended := _ended(state, retval)) is not None:
             self.resolve(node_id, ended)

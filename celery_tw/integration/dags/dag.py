@@ -23,6 +23,7 @@ from celery_tw.errors import InvalidDag
 
 LONGEST_NAME = 200
 MOST_RETRIES = 1000
+LONGEST_DELAY_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +36,7 @@ class Node:
     trigger: Trigger | None = None
     on_failure: OnFailure = OnFailure.BLOCK
     retries: int = 0
+    retry_delay: float = 0
     args_from: tuple[str, ...] = ()
     for_each: str | None = None
 
@@ -65,6 +67,7 @@ class DAG:
         trigger: str | None = None,
         on_failure: str = "block",
         retries: int = 0,
+        retry_delay: float = 0,
         args_from: Iterable[Node | str] = (),
         for_each: Node | str | None = None,
     ) -> Node:
@@ -72,10 +75,11 @@ class DAG:
 
         *on_failure* says what its failure means for its children: they are blocked until the run is repaired ("block"), skipped ("skip"),
         or run all the same ("run_anyway"). *trigger* makes this node deaf to that of its parents: it runs when all succeeded
-        ("all_success"), when all ended ("all_done"), when at least one failed ("one_failed"). *retries* is how often it is sent again
-        after Celery has given it up. *args_from* names the parents whose results come, in that order, before its own arguments.
-        *for_each* names a parent whose result is a list: the task runs once for each element, which comes before all other arguments,
-        and the node's result is the list of theirs. Who gives a result is a parent; it need not be in *after* as well.
+        ("all_success"), when all ended ("all_done"), when at least one failed ("one_failed"). *retries* is how often it is sent again after
+        Celery has given it up, *retry_delay* after how many seconds the first time, which doubles each time, up to an hour. *args_from*
+        names the parents whose results come, in that order, before its own arguments. *for_each* names a parent whose result is a list: the
+        task runs once for each element, which comes before all other arguments, and the node's result is the list of theirs. Who gives a
+        result is a parent; it need not be in *after* as well.
 
         Raises `InvalidDag` for a key that is taken and options that cannot be; the graph itself is checked when all of it is known.
         """
@@ -92,6 +96,7 @@ class DAG:
             trigger=None if trigger is None else _one_of(Trigger, key, "trigger", trigger),
             on_failure=_one_of(OnFailure, key, "on_failure", on_failure),
             retries=_checked_retries(key, retries),
+            retry_delay=_checked_delay(key, retry_delay, retries=retries),
             args_from=giving,
             for_each=each,
         )
@@ -136,6 +141,14 @@ def _checked_retries(key: str, retries: Any) -> int:
     if not isinstance(retries, int) or isinstance(retries, bool) or not 0 <= retries <= MOST_RETRIES:
         raise InvalidDag(f"node {key!r}: retries is a whole number from 0 to {MOST_RETRIES}, not {retries!r}")
     return retries
+
+
+def _checked_delay(key: str, delay: Any, *, retries: int) -> float:
+    if not isinstance(delay, int | float) or isinstance(delay, bool) or not 0 <= delay <= LONGEST_DELAY_S:
+        raise InvalidDag(f"node {key!r}: retry_delay is a number of seconds from 0 to {LONGEST_DELAY_S:,}, not {delay!r}")
+    if delay and not retries:
+        raise InvalidDag(f"node {key!r} has a retry_delay and no retries: expected retries=1 or more")
+    return delay
 
 
 def _one_of(choices: Any, key: str, option: str, value: Any) -> Any:

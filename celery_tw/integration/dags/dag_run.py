@@ -101,6 +101,8 @@ class DagRun:
         return key
 
     def _changed(self, changed: "Changed") -> DagRunView:
+        if changed.entry is not None:
+            self._parts.open_runs.follow(changed.entry, self.id, changed.state)
         self._parts.sending.send(changed.released)
         return self.status()
 

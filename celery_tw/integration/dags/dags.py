@@ -34,9 +34,9 @@ class Dags:
         """
         return self._begin(self._spec(dag), idempotency_key)
 
-    def submit_stored(self, definition: str, *, idempotency_key: str) -> DagRun:
-        """Begin a run of the DAG that `define` has stored."""
-        return self._begin(self._parts.submitting.defined(definition), idempotency_key)
+    def submit_stored(self, definition: str, *, idempotency_key: str, entry: str | None = None) -> DagRun:
+        """Begin a run of the DAG that `define` has stored; it counts as a fire of *entry*, if that is given."""
+        return self._begin(self._parts.submitting.defined(definition), idempotency_key, entry=entry)
 
     def define(self, dag: DAG) -> str:
         """Check *dag* and store it for an entry of the timetable; return what `submit_stored` knows it by."""
@@ -91,12 +91,15 @@ class Dags:
         self.app.finalize()
         return spec_of(dag, app=self.app, allowed=parts.settings.allowed_tasks)
 
-    def _begin(self, spec: DagSpec, idempotency_key: str | None) -> DagRun:
+    def _begin(self, spec: DagSpec, idempotency_key: str | None, *, entry: str | None = None) -> DagRun:
         if idempotency_key is not None and not (isinstance(idempotency_key, str) and 0 < len(idempotency_key) <= LONGEST_KEY):
             raise InvalidDag(f"an idempotency key is text of 1 to {LONGEST_KEY} characters, not {idempotency_key!r:.60}")
         parts = self._parts
         name = run_id(parts.settings.namespace, spec.name, idempotency_key)
-        released = parts.submitting.submit(spec, run_id=name, idempotency_key=idempotency_key, now_ms=parts.clock.wall_ms())
+        now_ms = parts.clock.wall_ms()
+        released = parts.submitting.submit(spec, run_id=name, idempotency_key=idempotency_key, now_ms=now_ms, entry=entry)
+        if released and entry is not None:
+            parts.open_runs.follow(entry, name, RunState.RUNNING)
         if released:
             events.dag_run_started.send(sender=self, run_id=name, dag=spec.name)
             parts.sending.send(released)

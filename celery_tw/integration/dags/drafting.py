@@ -36,6 +36,7 @@ def _node(node: Node, places: Mapping[str, int], app: Any, allowed: AllowedTasks
         trigger=node.trigger,
         on_failure=node.on_failure,
         retries=node.retries,
+        retry_delay_ms=round(1000 * node.retry_delay),
         args_from=tuple(places[key] for key in node.args_from),
         for_each=None if node.for_each is None else places[node.for_each],
     )

@@ -5,6 +5,7 @@
 ``celery_tw.dags.resolve``  takes a node's end to SQL, for a process that could not
 ``celery_tw.dags.collect``  ends a node that is a canvas: its result is the node's
 ``celery_tw.dags.fail``     hears that a part of such a canvas has failed
+``celery_tw.dags.let_go``   sends a node whose retry was to wait until now
 =========================  ===========================================================================================
 
 They go to the app's default queue unless ``task_routes`` says otherwise.
@@ -16,6 +17,7 @@ from celery_tw.core.dag_state import NodeState
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import DatabaseUnavailable
 from celery_tw.integration.dags.parts import parts_of
+from celery_tw.integration.runs.counting import open_task
 
 SUBMIT = "celery_tw.dags.submit"
 PATIENT = {
@@ -34,13 +36,16 @@ def register(app: Any) -> None:
     app.task(name="celery_tw.dags.resolve", bind=True, shared=False, **PATIENT)(_resolve)
     app.task(name="celery_tw.dags.collect", shared=False)(_collect)
     app.task(name="celery_tw.dags.fail", bind=True, shared=False, **PATIENT)(_fail)
+    app.task(name="celery_tw.dags.let_go", bind=True, shared=False, **PATIENT)(_let_go)
 
 
 def _submit(self: Any, definition: str) -> str:
     """Submit the DAG stored as *definition*, once for this task, however often its message comes; return the run's id."""
     from celery_tw.integration.dags.dags import Dags  # noqa: PLC0415 - it imports the parts that need SQLAlchemy
 
-    return Dags(self.app).submit_stored(definition, idempotency_key=f"task {self.request.id}").id
+    counted = open_task(self.request)
+    entry = None if counted is None else counted.name
+    return Dags(self.app).submit_stored(definition, idempotency_key=f"task {self.request.id}", entry=entry).id
 
 
 def _resolve(self: Any, node: str, state: str, result: str | None, by_reference: bool, error: str, final: bool) -> None:
@@ -50,6 +55,13 @@ def _resolve(self: Any, node: str, state: str, result: str | None, by_reference:
     node_id = NodeId.parse(node)
     if node_id is not None:
         parts_of(self.app).carrier.settle(node_id, Ended(NodeState(state), result, by_reference=by_reference, error=error, final=final))
+
+
+def _let_go(self: Any, node: str) -> None:
+    """Send a node whose retry was to wait until now."""
+    node_id, parts = NodeId.parse(node), parts_of(self.app)
+    if node_id is not None:
+        parts.sending.send(parts.progress.let_go(node_id, now_ms=parts.clock.wall_ms()))
 
 
 def _collect(result: Any = None) -> Any:

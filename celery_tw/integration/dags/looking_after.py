@@ -25,5 +25,7 @@ def sweeper_of(app: Any, elector: Elector, *, go_on: Callable[[], bool]) -> Swee
         expires_ms=parts.settings.dag_expires_ms,
         end_of=lambda task_id: end_in_backend(task_id, app),
         settle=parts.settle,
+        follow=parts.open_runs.follow_all,
+        counted_ms=parts.settings.overlap_expires_ms,
         go_on=go_on,
     )

@@ -2,7 +2,10 @@
 
 A node's task id says which node it is, and so do three headers, for those who look at messages. A node that is a canvas, or that fans out
 over a list, ends with a task of ours, which has the node's id: ``canvas | collect``. Its parts have ids of Celery's own, so a canvas cannot
-be sent in part again; once sent it counts as running, for a day.
+be sent in part again; once sent it counts as running for as long as its parts show that they run, and ``tw_dag_canvas_timeout`` more.
+
+A node that is to be sent later (``retry_delay``) stays in SQL until then: a message to ourselves waits in the timetable, or as Celery's
+ETA, and lets it go. The run may have been paused or cancelled meanwhile.
 
 What cannot be sent is no error of the sender: the node fails, with the reason.
 """
@@ -10,6 +13,7 @@ What cannot be sent is no error of the sender: the node fails, with the reason.
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from celery.canvas import Signature, chord, group
@@ -19,6 +23,7 @@ from kombu.utils.json import loads
 from celery_tw.clock import Clock
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import CeleryTWError
+from celery_tw.integration.dags.members import mark_members
 from celery_tw.integration.dags.results import ResultGone, failure, success, value_of
 from celery_tw.stores.sql.progress import Ended, Progress, Settled
 from celery_tw.stores.sql.settling import Released
@@ -27,18 +32,19 @@ logger = logging.getLogger(__name__)
 
 COLLECT = "celery_tw.dags.collect"
 FAIL = "celery_tw.dags.fail"
+LET_GO = "celery_tw.dags.let_go"
 RUN, NODE, ATTEMPT = "tw_dag_run", "tw_dag_node", "tw_dag_attempt"
-CANVAS_PATIENCE_MS = 24 * 3600 * 1000
 LONGEST_LIST = 10_000
 
 
 class Sending:
     """Sends released nodes; *tell* hears of each end that comes of it."""
 
-    def __init__(self, app: Any, progress: Progress, clock: Clock, *, tell: Callable[[NodeId, Settled], None]) -> None:
+    def __init__(self, app: Any, progress: Progress, clock: Clock, *, patience_ms: int, tell: Callable[[NodeId, Settled], None]) -> None:
         self.app = app
         self.progress = progress
         self.clock = clock
+        self.patience_ms = patience_ms
         self.tell = tell
 
     def send(self, released: Iterable[Released]) -> None:
@@ -61,6 +67,9 @@ class Sending:
 
     def _send(self, released: Released) -> Ended | None:
         """Send one node; return its end, if it ends with that."""
+        if released.due_ms is not None and released.due_ms > self.clock.wall_ms():
+            self._send_later(released.id, released.due_ms)
+            return None
         try:
             args = [value_of(given, self.app) for given in released.args_from]
             items = None if released.for_each is None else _checked_list(released, value_of(released.for_each, self.app))
@@ -80,6 +89,9 @@ class Sending:
             return failure(f"it could not be sent: {error!r}")
         return None
 
+    def _send_later(self, node_id: NodeId, due_ms: int) -> None:
+        self.app.tasks[LET_GO].apply_async(kwargs={"node": str(node_id)}, eta=datetime.fromtimestamp(due_ms / 1000, UTC))
+
     def _send_task(self, released: Released, signature: Any, args: list[Any]) -> None:
         headers = {**(signature.options.get("headers") or {}), **headers_of(released.id, released.key)}
         signature.apply_async(args=tuple(args), task_id=str(released.id), headers=headers)
@@ -87,13 +99,14 @@ class Sending:
     def _send_canvas(self, released: Released, signature: Any, args: list[Any], items: list[Any] | None) -> None:
         if items is not None:
             signature, args = group([signature.clone(args=(item, *args)) for item in items], app=self.app), []
+        mark_members(signature, released.id)
         last = self.app.signature(COLLECT, options={"task_id": str(released.id), "headers": headers_of(released.id, released.key)})
         whole = signature | last
         listening = whole.body if isinstance(whole, chord) else whole  # the failure of a header is told to the body
         listening.on_error(self.app.signature(FAIL, kwargs={"node": str(released.id)}))
         whole.apply_async(args=tuple(args))
         self.progress.start(released.id, retries=0, alone=False, now_ms=self.clock.wall_ms())
-        self.progress.wait(released.id, until_ms=self.clock.wall_ms() + CANVAS_PATIENCE_MS)
+        self.progress.wait(released.id, until_ms=self.clock.wall_ms() + self.patience_ms)
 
 
 class NotAList(CeleryTWError):

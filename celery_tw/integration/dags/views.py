@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from celery_tw.integration.moments import from_ms
-from celery_tw.stores.sql.reading import NodeRow, RunRow
+
+if TYPE_CHECKING:
+    from celery_tw.stores.sql.reading import NodeRow, RunRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,7 @@ class DagRunView:
     idempotency_key: str | None
 
 
-def run_view(row: RunRow) -> DagRunView:
+def run_view(row: "RunRow") -> DagRunView:
     """Return a stored run as people see it."""
     return DagRunView(
         id=row.id,
@@ -52,7 +55,7 @@ def run_view(row: RunRow) -> DagRunView:
     )
 
 
-def node_views(rows: Sequence[NodeRow]) -> list[NodeView]:
+def node_views(rows: Sequence["NodeRow"]) -> list[NodeView]:
     """Return the stored nodes of one run as people see them, parents first."""
     keys = {row.number: row.key for row in rows}
     return [

@@ -10,14 +10,36 @@ time wheel, before those of ``runs/task.py``.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from celery import signals
 
-from celery_tw.core.node_id import NodeId
+from celery_tw.core.node_id import MEMBER, NodeId
 from celery_tw.integration.dags.parts import has_database, parts_of
 
 logger = logging.getLogger(__name__)
+
+
+@signals.task_prerun.connect(weak=False, dispatch_uid="celery_tw.dags.members")
+def _member_begins(task: Any = None, **_: Any) -> None:
+    _of_member(task, lambda members, node_id: members.begin(node_id))
+
+
+@signals.task_postrun.connect(weak=False, dispatch_uid="celery_tw.dags.members")
+def _member_ends(task: Any = None, **_: Any) -> None:
+    _of_member(task, lambda members, node_id: members.end(node_id))
+
+
+def _of_member(task: Any, say: Callable[[Any, NodeId], None]) -> None:
+    if not vars(task.request).get(MEMBER) or task.request.is_eager or not has_database(task.app):
+        return
+    node_id = NodeId.parse(vars(task.request)[MEMBER])
+    try:
+        if node_id is not None:
+            say(parts_of(task.app).members, node_id)
+    except Exception:  # its node can be spoken for by others
+        logger.exception("a task of the node %s could not say that it runs", node_id)
 
 
 @signals.task_postrun.connect(weak=False, dispatch_uid="celery_tw.dags")
@@ -61,7 +83,7 @@ def _elsewhere(task: Any, task_id: Any) -> NodeId | None:
     if node_id is None or task is None or not has_database(task.app):
         return None
     parts = vars(task.app).get("_tw_dags", (0, None))[1]
-    carries = parts is not None and "carrier" in vars(parts) and task_id in parts.carrier.carried
+    carries = parts is not None and "carrier" in vars(parts) and parts.carrier.carries(node_id)
     return None if carries else node_id
 
 

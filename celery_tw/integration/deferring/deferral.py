@@ -94,8 +94,8 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
     """Return the function that takes the place of ``app.send_task``; its ``replaces`` is what somebody had put there before, or None."""
     before = vars(app).get("send_task")
 
-    def original(*args: Any, **options: Any) -> Any:
-        return before(*args, **options) if before is not None else type(app).send_task(app, *args, **options)
+    def original() -> Callable[..., Any]:
+        return before if before is not None else partial(type(app).send_task, app)
 
     def send_task(
         name: str,
@@ -112,7 +112,7 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
     ) -> Any:
         """Send a task by name; see `Celery.send_task`. *tw_defer* is False for a task that is to have Celery's own ETA."""
         if collects(app):
-            return original(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
+            return original()(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
         task, due_ms = options.get("task_type") or app._tasks.get(name), None
         if (countdown or eta) and tw_defer is not False:
             due_ms = deferral.due_ms(name, countdown=countdown, eta=eta, task=task)
@@ -128,7 +128,7 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
         if not routed:
             options["headers"] = headers
             if due_ms is None:
-                return original(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
+                return original()(name, args, kwargs, countdown, eta, task_id, producer, connection, *more, **options)
         if connection:
             producer = app.amqp.Producer(connection, auto_declare=False)
         with app.producer_or_acquire(producer or options.pop("publisher", None)) as real:
@@ -137,7 +137,7 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
                 stand_in, countdown, eta = deferral.producer(real, due_ms=due_ms), None, None
             if routed:
                 stand_in = MarkingProducer(stand_in, headers)
-            return original(name, args, kwargs, countdown, eta, task_id, stand_in, None, *more, **options)
+            return original()(name, args, kwargs, countdown, eta, task_id, stand_in, None, *more, **options)
 
     send_task.replaces = before  # type: ignore[attr-defined]
     return send_task

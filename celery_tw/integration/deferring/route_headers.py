@@ -20,11 +20,18 @@ class RouteHeaders:
 
     def possible(self) -> bool:
         """Return whether a route may give headers: one that names them, or one that is a function."""
-        router = self._app.amqp.router
-        if router is not self._router:
+        router = _kept_router(self._app)
+        if router is None or router is not self._router:
+            router = self._app.amqp.router
             self._possible = any(_may_give_headers(route) for route in router.routes)
             self._router = router
         return self._possible
+
+
+def _kept_router(app: Any) -> Any:
+    """Return the router that *app* has, None before it has one; it is looked up where it is kept, for to ask the app takes two locks."""
+    amqp = vars(app).get("amqp")
+    return None if amqp is None else vars(amqp).get("router")
 
 
 def _may_give_headers(router: Any) -> bool:

@@ -70,7 +70,7 @@ class Book:
                 try:
                     now_ms = redis_time.now_ms()
                     drafts = [self.drafter.draft(now_ms=now_ms, **_spec(spec)) for spec in chunk]
-                    self._refuse_static(*(draft.definition.name for draft in drafts))
+                    self._refuse_static(*(draft.name for draft in drafts))
                     following = self.storing.begin(line, drafts, now_ms=now_ms)
                 finally:
                     statuses.update(_statuses(begun))
@@ -87,7 +87,9 @@ class Book:
         return self.reading.entry(name, self._find(name))
 
     def entries(self, *, prefix: str = "", limit: int = 100, cursor: int | None = None) -> Page:
-        """Return about *limit* entries whose names begin with *prefix*, and a cursor for more."""
+        """Return about *limit* entries whose names begin with *prefix*, and a cursor for more; raises `InvalidEntry`."""
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise InvalidEntry(f"limit is a whole number, 1 or more, not {limit!r}")
         following, named = self.timetable.names(prefix=prefix, limit=limit, cursor=cursor or 0)
         return Page(entries=self.reading.entries(sorted(named)), cursor=following or None)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -40,13 +40,21 @@ OPTIONS = (
 class Draft:
     """A checked definition with its slots and its stored form.
 
-    *floating* when its interval's grid is that of the entry already stored, if any.
+    Drafts of a run have most of it in *common*, a definition of which name and signature are another's. *floating* when its interval's grid
+    is that of the entry already stored, if any.
     """
 
-    definition: Definition
+    name: str
+    signature: Mapping[str, Any]
+    common: Definition
     recurrence: Recurrence
     floating: bool
     encoded: bytes
+
+    @property
+    def definition(self) -> Definition:
+        """The definition, made anew each time."""
+        return replace(self.common, name=self.name, signature=self.signature)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +80,7 @@ class Drafter:
         self.app = app
         self.settings = settings
         self._last: _Timing | None = None
-        self._framed: tuple[tuple[_Timing | None, Source, bool], DefinitionFrame] | None = None
+        self._framed: tuple[tuple[_Timing, Source, bool], Definition, DefinitionFrame] | None = None
 
     def draft(
         self,
@@ -90,40 +98,22 @@ class Drafter:
         plain = checked_signature(signature)
         if objection := self.settings.allowed_tasks.objection(plain):
             raise InvalidEntry(f"entry {name!r}: {objection}")
-        definition = Definition(
-            name=name,
-            signature=plain,
-            schedule=timing.spec,
-            source=source,
-            local=local or timing.spec["kind"] == "custom",
-            **timing.checked,
-        )
-        if definition.local and source == "api":
+        common, frame = self._shared(timing, name, plain, source, local or timing.spec["kind"] == "custom")
+        if common.local and source == "api":
             raise InvalidSchedule(
                 f"the schedule of entry {name!r} is a class of its own, {timing.spec.get('repr')}: only a settings entry can have one"
             )
-        return Draft(definition, timing.recurrence, timing.floating, self._encoded(definition))
+        return Draft(name, plain, common, timing.recurrence, timing.floating, _encoded(frame, name, plain))
 
-    def _encoded(self, definition: Definition) -> bytes:
-        """Return the stored form; raises `InvalidEntry` when it is too large or has values without a JSON form."""
-        try:
-            encoded = self._frame_of(definition).encode(definition.name, definition.signature)
-        except (TypeError, ValueError) as error:
-            raise InvalidEntry(
-                f"entry {definition.name!r}: the arguments of {definition.task} cannot be written as JSON: {error}"
-            ) from error
-        if len(encoded) > LARGEST_PAYLOAD:
-            raise InvalidEntry(
-                f"entry {definition.name!r}: the arguments and options of {definition.task} take {len(encoded):,} bytes; "
-                f"at most {LARGEST_PAYLOAD:,} are stored: pass a reference instead"
-            )
-        return encoded
-
-    def _frame_of(self, definition: Definition) -> DefinitionFrame:
-        key = (self._last, definition.source, definition.local)
+    def _shared(
+        self, timing: _Timing, name: str, signature: Mapping[str, Any], source: Source, local: bool
+    ) -> tuple[Definition, DefinitionFrame]:
+        """Return the definition of these, or of an earlier entry of their kind, and what its stored form has in common with theirs."""
+        key = (timing, source, local)
         if self._framed is None or self._framed[0] != key:
-            self._framed = key, DefinitionFrame.of(definition)
-        return self._framed[1]
+            common = Definition(name=name, signature=signature, schedule=timing.spec, source=source, local=local, **timing.checked)
+            self._framed = key, common, DefinitionFrame.of(common)
+        return self._framed[1:]
 
     def _timing(self, name: str, schedule: Any, options: Mapping[str, Any], now_ms: int) -> _Timing:
         last = self._last
@@ -154,6 +144,21 @@ class Drafter:
             "delivery": _delivery(options.get("delivery", "at_least_once")),
             "overlap": _overlap(options.get("overlap", self.settings.overlap)),
         }
+
+
+def _encoded(frame: DefinitionFrame, name: str, signature: Mapping[str, Any]) -> bytes:
+    """Return the stored form; raises `InvalidEntry` when it is too large or has values without a JSON form."""
+    task = signature.get("task", "")
+    try:
+        encoded = frame.encode(name, signature)
+    except (TypeError, ValueError) as error:
+        raise InvalidEntry(f"entry {name!r}: the arguments of {task} cannot be written as JSON: {error}") from error
+    if len(encoded) > LARGEST_PAYLOAD:
+        raise InvalidEntry(
+            f"entry {name!r}: the arguments and options of {task} take {len(encoded):,} bytes; "
+            f"at most {LARGEST_PAYLOAD:,} are stored: pass a reference instead"
+        )
+    return encoded
 
 
 def checked_name(name: Any) -> str:

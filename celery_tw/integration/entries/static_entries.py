@@ -12,10 +12,11 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from celery.beat import BeatLazyFunc
-from celery.schedules import crontab, maybe_schedule
+from celery.schedules import BaseSchedule, crontab, maybe_schedule
 from celery.schedules import schedule as interval
 from kombu.utils import json as kombu_json
 
@@ -28,6 +29,11 @@ from celery_tw.stores.redis.timetable import CHUNK, Timetable
 logger = logging.getLogger(__name__)
 
 FIELDS = ("task", "schedule", "args", "kwargs", "options", "relative")
+FORMS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "args": ((list, tuple), "a list or tuple"),
+    "kwargs": ((Mapping,), "a dictionary"),
+    "options": ((Mapping,), "a dictionary"),
+}
 CANVASES = {"celery.chain": "chain", "celery.group": "group", "celery.chord": "chord"}
 """What ``add_periodic_task`` leaves of a canvas is the name of its task; stock beat cannot send a chain or a group from that, we can."""
 
@@ -68,7 +74,7 @@ def read_settings(app: Any) -> dict[str, Static]:
     for name, fields in _with_cleanup(app).items():
         try:
             static = _static(app, str(name), fields)
-        except (CeleryTWError, TypeError, ValueError) as error:
+        except (CeleryTWError, TypeError, ValueError, OverflowError) as error:
             logger.error("entry %r of beat_schedule is left out: %s", name, error)
         else:
             found[static.name] = static
@@ -91,6 +97,9 @@ def _static(app: Any, name: str, fields: Any) -> Static:
         raise InvalidEntry(f"an entry has no field {unknown[0]!r}: expected {', '.join(FIELDS)}")
     if not isinstance(fields.get("task"), str) or fields.get("schedule") is None:
         raise InvalidEntry("an entry needs the name of a task and a schedule")
+    for field, (forms, words) in FORMS.items():
+        if fields.get(field) is not None and not isinstance(fields[field], forms):
+            raise InvalidEntry(f"{field} is {words}, not {fields[field]!r:.60}")
     options = dict(fields.get("options") or {})
     wheel_options = options.pop("tw", None) or {}
     if not isinstance(wheel_options, Mapping) or set(wheel_options) - set(OPTIONS):
@@ -107,7 +116,9 @@ def _static(app: Any, name: str, fields: Any) -> Static:
 
 
 def _schedule(given: Any, relative: bool, app: Any) -> Any:
-    """Return the schedule as Celery reads it: ``relative`` speaks of a plain interval."""
+    """Return the schedule as Celery reads it: ``relative`` speaks of a plain interval. What is no schedule is refused by the drafter."""
+    if not isinstance(given, int | float | timedelta | BaseSchedule):
+        return given
     if isinstance(given, interval) and not isinstance(given, crontab) and relative:
         given.relative = True
     return maybe_schedule(given, relative, app=app)
@@ -217,7 +228,7 @@ class Installer:
         except (InvalidEntry, InvalidSchedule) as error:
             if len(drafts) > 1:
                 return [outcome for draft in drafts for outcome in self._store_apart([draft], start_ms)]
-            logger.error("entry %r of beat_schedule is left out: %s", drafts[0].definition.name, error)
+            logger.error("entry %r of beat_schedule is left out: %s", drafts[0].name, error)
             return []
 
     def _remove_gone(self, before: Mapping[str, int], start_ms: int) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.command import Fire
@@ -37,8 +37,7 @@ _Found = tuple[Draft, int | None]
 RENDERED_LATE = ("expires", "countdown", "eta", "link", "link_error")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What storing one draft did: put, unchanged or older (a newer process owns the entry)."""
 
     name: str
@@ -107,7 +106,7 @@ class Storing:
 
     def begin(self, line: Line, drafts: Sequence[Draft], *, now_ms: int, process_start_ms: int | None = None) -> Begun:
         """Do as `store`, on *line*, without waiting for the end: the next drafts can be made meanwhile."""
-        if len({draft.definition.name for draft in drafts}) != len(drafts):
+        if len({draft.name for draft in drafts}) != len(drafts):
             raise InvalidEntry("two entries of one call have the same name: names are unique")
         call = _Call(line, now_ms, process_start_ms)
         try:
@@ -122,23 +121,23 @@ class Storing:
         except StoreUnavailable:
             outcomes = {}
         for attempt in range(TRIES):
-            left = [draft for draft in begun.drafts if draft.definition.name not in outcomes]
+            left = [draft for draft in begun.drafts if draft.name not in outcomes]
             if not left:
-                return [outcomes[draft.definition.name] for draft in begun.drafts]
+                return [outcomes[draft.name] for draft in begun.drafts]
             time.sleep(0.002 * attempt)
             outcomes |= self._send(left, begun.call).read()
-        raise StoreUnavailable(f"entry {left[0].definition.name!r} is being changed by others all the time: try again")
+        raise StoreUnavailable(f"entry {left[0].name!r} is being changed by others all the time: try again")
 
     def _send(self, drafts: Sequence[Draft], call: _Call) -> _Sent:
         sent = _Sent()
-        found = list(zip(drafts, self.timetable.find([draft.definition.name for draft in drafts]), strict=True))
+        found = list(zip(drafts, self.timetable.find([draft.name for draft in drafts]), strict=True))
         one_time, others = _partition(found)
         self._send_recurring(others + self._send_one_time(one_time, call, sent), call, sent)
         return sent
 
     def _with_ids(self, drafts: Sequence[_Found], call: _Call, *, one_time: bool) -> list[tuple[Draft, int, bool]]:
         """Return each draft with its entry's id, and whether the id is fresh; a repeated call reserves no other ids."""
-        keys = [(draft.definition.name, one_time) for draft, _ in drafts]
+        keys = [(draft.name, one_time) for draft, _ in drafts]
         wanted = [key for key, (_, entry_id) in zip(keys, drafts, strict=True) if entry_id is None and key not in call.reserved]
         if wanted:
             call.reserved.update(zip(wanted, self.timetable.reserve(len(wanted), one_time=one_time), strict=True))
@@ -159,50 +158,42 @@ class Storing:
         standing = dict(zip(known, self.timetable.read(known), strict=True)) if known else {}
         writes = []
         for draft, entry_id, _ in placed:
-            write = self._recurring_write(draft, entry_id, standing.get(entry_id), call.now_ms)
+            stored = standing.get(entry_id)
+            write = _new_write(draft, entry_id, call.now_ms) if stored is None else self._changed_write(draft, stored, call.now_ms)
             if write is None:
-                sent.outcomes[draft.definition.name] = Outcome(draft.definition.name, entry_id, "unchanged")
+                sent.outcomes[draft.name] = Outcome(draft.name, entry_id, "unchanged")
             else:
                 writes.append(write)
         if writes:
             sent.calls.append((writes, self.timetable.send_put(call.line, writes, process_start_ms=call.process_start_ms)))
 
-    def _recurring_write(self, draft: Draft, entry_id: int, stored: Stored | None, now_ms: int) -> RecurringWrite | None:
+    def _changed_write(self, draft: Draft, stored: Stored, now_ms: int) -> RecurringWrite | None:
         """Return what to write, or None when an equal definition stands."""
-        standing = self._standing(stored)
+        standing = _standing(stored)
         definition, recurrence, encoded = draft.definition, draft.recurrence, draft.encoded
         if draft.floating:
-            definition = keep_anchor(definition, standing)
-            if definition is not draft.definition:
-                recurrence, encoded = self._recurrence(definition), encode_definition(definition)
-        if stored is not None and not stored.removed and stored.definition == encoded:
+            anchored = keep_anchor(definition, standing)
+            if anchored is not definition:
+                definition, recurrence, encoded = anchored, self._recurrence(anchored), encode_definition(anchored)
+        if not stored.removed and stored.definition == encoded:
             return None
         change = upsert(definition, standing, old_recurrence=self._old_recurrence(standing), now_ms=now_ms)
-        due_ms = first_due_ms(definition, recurrence, entry_id=entry_id, mark_ms=change.mark_ms)
-        if due_ms is None and (stored is None or stored.removed):
-            raise InvalidSchedule(f"entry {definition.name!r} would never fire: its schedule has no slot from now on")
+        due_ms = first_due_ms(definition, recurrence, entry_id=stored.entry_id, mark_ms=change.mark_ms)
+        if due_ms is None and stored.removed:
+            raise _never_fires(definition.name)
         return RecurringWrite(
             name=definition.name,
-            entry_id=entry_id,
-            version=None if stored is None else stored.version,
+            entry_id=stored.entry_id,
+            version=stored.version,
             definition=encoded,
             mark_ms=change.mark_ms,
-            due_ms=None if stored is not None and _rests(stored, definition) else due_ms,
-            mark_expected_ms=stored.mark_ms if stored is not None and change.timed else None,
+            due_ms=None if _rests(stored, definition) else due_ms,
+            mark_expected_ms=stored.mark_ms if change.timed else None,
             skipped=change.skipped,
         )
 
-    def _standing(self, stored: Stored | None) -> Standing | None:
-        if stored is None:
-            return None
-        try:
-            definition: Definition | None = decode_definition(stored.definition)
-        except MalformedRecord:
-            definition = None
-        return Standing(definition, stored.mark_ms, stored.removed)
-
-    def _old_recurrence(self, standing: Standing | None) -> Recurrence | None:
-        if standing is None or standing.definition is None or standing.removed:
+    def _old_recurrence(self, standing: Standing) -> Recurrence | None:
+        if standing.definition is None or standing.removed:
             return None
         try:
             return self._recurrence(standing.definition)
@@ -220,9 +211,9 @@ class Storing:
         writes: list[OneTimeWrite] = []
         several: list[_Found] = []
         for draft, entry_id, fresh in self._with_ids(drafts, call, one_time=True) if drafts else ():
-            name = draft.definition.name
+            name = draft.name
             _refuse_other_kind(draft, entry_id, one_time=True)
-            _refuse_past(draft.definition, call.now_ms)
+            _refuse_past(draft, call.now_ms)
             write = self._one_time_write(draft, entry_id, call.now_ms)
             if write is None:
                 several.append((draft, None if fresh else entry_id))
@@ -264,6 +255,27 @@ class Storing:
             return False
 
 
+def _new_write(draft: Draft, entry_id: int, now_ms: int) -> RecurringWrite:
+    """Return what to write where nothing stands."""
+    mark_ms = upsert(draft.common, None, old_recurrence=None, now_ms=now_ms).mark_ms
+    due_ms = first_due_ms(draft.common, draft.recurrence, entry_id=entry_id, mark_ms=mark_ms)
+    if due_ms is None:
+        raise _never_fires(draft.name)
+    return RecurringWrite(name=draft.name, entry_id=entry_id, version=None, definition=draft.encoded, mark_ms=mark_ms, due_ms=due_ms)
+
+
+def _standing(stored: Stored) -> Standing:
+    try:
+        definition: Definition | None = decode_definition(stored.definition)
+    except MalformedRecord:
+        definition = None
+    return Standing(definition, stored.mark_ms, stored.removed)
+
+
+def _never_fires(name: str) -> InvalidSchedule:
+    return InvalidSchedule(f"entry {name!r} would never fire: its schedule has no slot from now on")
+
+
 def _partition(found: Sequence[_Found]) -> tuple[list[_Found], list[_Found]]:
     """Return the drafts that can be stored with their message, and the others."""
     one_time: list[_Found] = []
@@ -275,14 +287,14 @@ def _partition(found: Sequence[_Found]) -> tuple[list[_Found], list[_Found]]:
 
 def _fits_one_message(draft: Draft) -> bool:
     """Return whether the draft is a one-time task of a single message that does not depend on when it goes out."""
-    definition = draft.definition
-    options = definition.signature.get("options") or {}
+    common, signature = draft.common, draft.signature
+    options = signature.get("options") or {}
     return (
-        definition.schedule["kind"] == "once"
-        and definition.source == "api"
-        and definition.start_ms is definition.end_ms is definition.max_runs is None
-        and not definition.jitter_ms
-        and not definition.signature.get("subtask_type")
+        common.schedule["kind"] == "once"
+        and common.source == "api"
+        and common.start_ms is common.end_ms is common.max_runs is None
+        and not common.jitter_ms
+        and not signature.get("subtask_type")
         and not any(options.get(option) for option in RENDERED_LATE)
     )
 
@@ -297,25 +309,24 @@ def _rests(stored: Stored, definition: Definition) -> bool:
 def _refuse_other_kind(draft: Draft, entry_id: int, *, one_time: bool) -> None:
     if is_one_time(entry_id) != one_time:
         kind = "one-time task" if is_one_time(entry_id) else "recurring entry"
-        raise InvalidEntry(f"{draft.definition.name!r} is a {kind} already: remove it before it becomes another kind of entry")
+        raise InvalidEntry(f"{draft.name!r} is a {kind} already: remove it before it becomes another kind of entry")
 
 
-def _refuse_past(definition: Definition, now_ms: int) -> None:
-    late_ms = now_ms - int(definition.schedule["at_ms"])
-    if late_ms > definition.tolerance_ms:
+def _refuse_past(draft: Draft, now_ms: int) -> None:
+    late_ms = now_ms - int(draft.common.schedule["at_ms"])
+    if late_ms > draft.common.tolerance_ms:
         raise InvalidSchedule(
-            f"the moment of one-time entry {definition.name!r} passed {late_ms / 1000:.1f} s ago: "
-            "give a moment to come, or send the task itself"
+            f"the moment of one-time entry {draft.name!r} passed {late_ms / 1000:.1f} s ago: give a moment to come, or send the task itself"
         )
 
 
 def _extra(draft: Draft) -> dict[str, Any]:
     """Return what people are shown of a stored one-time task, and the digest by which an equal definition is known."""
-    definition = draft.definition
-    extra = {"task": definition.task, "digest": _digest(draft.encoded), "misfire": definition.misfire.policy}
-    if definition.delivery != "at_least_once":
-        extra["delivery"] = definition.delivery
-    return {**extra, "note": definition.note} if definition.note else extra
+    common = draft.common
+    extra = {"task": str(draft.signature.get("task", "")), "digest": _digest(draft.encoded), "misfire": common.misfire.policy}
+    if common.delivery != "at_least_once":
+        extra["delivery"] = common.delivery
+    return {**extra, "note": common.note} if common.note else extra
 
 
 def _digest(encoded: bytes) -> str:

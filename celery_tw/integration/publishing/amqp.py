@@ -27,6 +27,7 @@ from kombu.transport.pyamqp import Transport
 from celery_tw.errors import BrokerUnavailable
 from celery_tw.failpoints import failpoint
 from celery_tw.integration.messages.neutral import current_properties
+from celery_tw.integration.publishing.arrivals import handle_what_came, widen
 from celery_tw.integration.publishing.cork import Cork
 from celery_tw.integration.publishing.declarations import Declarations
 from celery_tw.integration.publishing.publish_frames import UNWRITABLE, publish_frames
@@ -43,6 +44,10 @@ AMQP_ERRORS: tuple[type[BaseException], ...] = (*Transport.connection_errors, *T
 
 CONFIRMED = Outcome("confirmed")
 UNKNOWN = Outcome("unknown")
+
+
+def _nothing() -> None:
+    return None
 
 
 class AmqpPublisher:
@@ -72,9 +77,9 @@ class AmqpPublisher:
         if self._blocked:
             raise BrokerUnavailable(f"the broker takes no messages for now: {self._blocked}")
 
-    def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
-        """Publish *envelopes* in their order; return what became of each."""
-        outcomes = self._publish(envelopes)
+    def publish(self, envelopes: Sequence[Envelope], *, meanwhile: Callable[[], None] = _nothing) -> list[Outcome]:
+        """Publish *envelopes* in their order; return what became of each. *meanwhile* is called when all are written."""
+        outcomes = self._publish(envelopes, meanwhile)
         lost = [position for position, outcome in enumerate(outcomes) if outcome.verdict == "unroutable"]
         if lost and self._declarations is not None:
             for position in lost:
@@ -117,6 +122,7 @@ class AmqpPublisher:
                 max_retries=len(connection.alt), interval_start=0, interval_step=0, reraise_as_library_errors=False
             )
             self._connection = connection.connection
+            widen(self._connection.transport)
             self._declarations = Declarations(self.app, self._connection.channel, channel_errors=connection.channel_errors)
             self._open_channel()
         except AMQP_ERRORS as error:
@@ -137,17 +143,19 @@ class AmqpPublisher:
             self._connection.drain_events(timeout=timeout_s)
         except TimeoutError:
             return False
+        handle_what_came(self._connection)
         return True
 
     # One batch
 
-    def _publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+    def _publish(self, envelopes: Sequence[Envelope], meanwhile: Callable[[], None] = _nothing) -> list[Outcome]:
         flight = self._flight = _Flight(envelopes)
         try:
             if self._channel is None:
                 self.open()
             self._send(flight)
             failpoint("K3")
+            meanwhile()
             self._await_confirms(flight)
         except BrokerUnavailable:
             return flight.outcomes
@@ -160,20 +168,21 @@ class AmqpPublisher:
     def _send(self, flight: "_Flight") -> None:
         assert self._declarations is not None
         self._declarations.make(flight.envelopes)
+        now_ms = self.now_ms()
         with self._cork.held():
             for position, envelope in enumerate(flight.envelopes):
                 if position and position % LOOK_EACH == 0:
                     self._cork.flush()
                     self._look(0)
-                self._write(flight, position, envelope)
+                self._write(flight, position, envelope, now_ms)
 
-    def _write(self, flight: "_Flight", position: int, envelope: Envelope) -> None:
+    def _write(self, flight: "_Flight", position: int, envelope: Envelope, now_ms: int) -> None:
         """Write one message, as the channel's ``basic_publish`` does, which would look for what the broker says before each."""
         properties = {
             "content_type": envelope.content_type,
             "content_encoding": envelope.content_encoding,
             "application_headers": envelope.headers,
-            **current_properties(envelope, now_ms=self.now_ms()),
+            **current_properties(envelope, now_ms=now_ms),
         }
         try:
             frames = publish_frames(

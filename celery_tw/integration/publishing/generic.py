@@ -51,8 +51,8 @@ class GenericPublisher:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error
         self._declarations = Declarations(self.app, connection.channel, channel_errors=connection.channel_errors)
 
-    def publish(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
-        """Publish *envelopes* in their order; return what became of each."""
+    def publish(self, envelopes: Sequence[Envelope], *, meanwhile: Callable[[], None] | None = None) -> list[Outcome]:
+        """Publish *envelopes* in their order; return what became of each. There is no *meanwhile*: kombu waits for each."""
         outcomes = [UNKNOWN] * len(envelopes)
         errors: tuple[type[BaseException], ...] = (BrokerUnavailable, *self._errors)
         try:

@@ -13,7 +13,7 @@ Decimal, a datetime, a subclass) is left to py-amqp, as is its error for what AM
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from struct import error, pack
+from struct import Struct, error, pack
 from typing import Any
 
 from amqp import serialization, spec
@@ -28,6 +28,8 @@ END = b"\xce"
 AROUND = 8
 LONGEST_INT = 2147483647
 KEPT = 1000
+
+_TEXT = Struct(">cI").pack
 
 
 def publish_frames(
@@ -67,13 +69,19 @@ def write_properties(properties: Mapping[str, Any]) -> bytes:
 
 def write_table(table: Mapping[str, Any]) -> bytes:
     """Return *table* as AMQP writes it."""
-    written = b"".join([_name(name) + _item(name, value) for name, value in table.items()])
+    written = b"".join([_empty(name) if value is None else _name(name) + _item(name, value) for name, value in table.items()])
     return pack(">I", len(written)) + written
 
 
 @lru_cache(KEPT)
 def _name(name: str) -> bytes:
     return _short_text(name)
+
+
+@lru_cache(KEPT)
+def _empty(name: str) -> bytes:
+    """Return a header without a value, as half of a task's are, whole."""
+    return _short_text(name) + b"V"
 
 
 def _item(name: str, value: Any) -> bytes:
@@ -88,8 +96,8 @@ def _by_py_amqp(name: str, value: Any) -> bytes:
 
 
 def _text(value: str) -> bytes:
-    encoded = value.encode("utf-8", "surrogatepass")
-    return b"S" + pack(">I", len(encoded)) + encoded
+    encoded = value.encode() if value.isascii() else value.encode("utf-8", "surrogatepass")
+    return _TEXT(b"S", len(encoded)) + encoded
 
 
 def _int(value: int) -> bytes:

@@ -102,6 +102,8 @@ def join(app: Any, headers: dict[str, Any], task_id: str | None, *, countdown: A
 
     A retry, and a task that replaces the present one, have its id: then the present one's end is not the end of the task.
     """
+    if not task_id and not headers.get(COUNTED):
+        return task_id
     present = get_current_task()
     here = None if present is None else open_task(present.request)
     if here is not None and here.task_id == task_id:

@@ -41,6 +41,7 @@ from celery_tw.integration.runs.passing_on import pass_on
 from celery_tw.integration.runs.received import record_rest
 from celery_tw.runtime.checkpoint import Checkpoint
 from celery_tw.runtime.heartbeat import Heartbeat
+from celery_tw.runtime.late_answers import LateAnswers
 from celery_tw.runtime.lease import Lease
 from celery_tw.runtime.run import Run, State
 from celery_tw.settings import Settings
@@ -102,6 +103,7 @@ class Runner:
             extend_interval_ms=self.settings.lock_extend_interval_ms,
             processes=self.processes,
         )
+        self.late_answers = LateAnswers(self.runs.own.settle)
         self._owner = f"{self.process}:{uuid4().hex[:8]}-"
         self._number = count(1)
 
@@ -289,11 +291,27 @@ class Runner:
             self._return(task, run)
             return
         verb = str(run.state) if run.state in (State.CANCELLED, State.FAILED) else _verb(state, retval)
+        if not (verb == "done" and run.state is State.RAN and self._posted(task, run)):
+            self._end_or_warn(task, run, verb)
+        failpoint("R5")
+
+    def _posted(self, task: Any, run: Run) -> bool:
+        """Send the end of a run whose outcome is on record, without waiting for the answer; return False when it could not be sent."""
+        undone = partial(self._end_or_warn, task, run, "done")
+        right = Right.of_token(run.token)
+        try:
+            posted = self.runs.post_finish(right, "done", mid=run.mid, task_id=run.task_id, guards=run.guards, undone=undone)
+        except StoreUnavailable:
+            return False
+        if posted:
+            self.late_answers.expect()
+        return posted
+
+    def _end_or_warn(self, task: Any, run: Run, verb: str) -> None:
         try:
             self._end(task, run, verb)
         except (StoreUnavailable, StoreRefused) as error:
             logger.warning("%s[%s] ended as %s, which was not put on record: %s", run.task, run.task_id, verb, error)
-        failpoint("R5")
 
     def _lay_to_rest(self, run: Run) -> None:
         try:
@@ -425,9 +443,9 @@ def guards_of(task: Any, args: Any, kwargs: Any) -> list[Guard]:
 def _nothing_follows(task: Any, run: Run) -> bool:
     """Return whether a result interests nobody: then the end of the body is the end of the run."""
     request = task.request
-    follows = request.callbacks or request.chain or request.chord or request.group or any(guard.kind == "idem" for guard in run.guards)
-    follows = follows or NodeId.parse(request.id)
-    return ignores_result(task.app, task, request) and not follows
+    if not ignores_result(task.app, task, request) or NodeId.parse(request.id):
+        return False
+    return not (request.callbacks or request.chain or request.chord or request.group or any(guard.kind == "idem" for guard in run.guards))
 
 
 def _verb(state: str | None, retval: Any) -> str:

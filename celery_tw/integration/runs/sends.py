@@ -9,10 +9,11 @@ Redis may be away where a task is sent. Then the number is drawn when the task a
 import logging
 from collections.abc import Mapping
 from typing import Any
-from uuid import NAMESPACE_OID, uuid4, uuid5
+from uuid import NAMESPACE_OID, uuid5
 
 from celery._state import get_current_task
 
+from celery_tw.core.identity import random_id
 from celery_tw.core.node_id import NodeId, mid_of_send
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured
 from celery_tw.integration.messages.identity_headers import AFTER, SNOOZES
@@ -26,12 +27,14 @@ logger = logging.getLogger(__name__)
 
 def mint(task_id: str | None, *, retries: int = 0, snoozes: int = 0) -> str:
     """Return the mid of a send that is about to be made."""
-    if NodeId.parse(task_id) is not None and task_id is not None:
+    if not task_id:
+        return random_id()
+    if NodeId.parse(task_id) is not None:
         return mid_of_send(task_id, retries, snoozes)
     run = present_run()
-    if run is not None and task_id and (run.state is State.RAN or task_id == run.task_id):
+    if run is not None and (run.state is State.RAN or task_id == run.task_id):
         return str(uuid5(NAMESPACE_OID, f"{run.mid}:{task_id}:{retries}"))
-    return str(uuid4())
+    return random_id()
 
 
 def present_run() -> Run | None:

@@ -31,7 +31,7 @@ def cron(expression: str, *, tz: str | tzinfo | None = None, day_or: bool = True
 
     *tz* is a zone or its IANA name, by default the app's. *day_or* False means day of the month AND weekday. Raises InvalidSchedule.
     """
-    given = {"kind": "cron", "expression": expression, "zone": _zone(tz), "day_or": day_or, "hash_id": None}
+    given = {"kind": "cron", "expression": _text(expression, what="cron()"), "zone": _zone(tz), "day_or": day_or, "hash_id": None}
     return _checked(given)
 
 
@@ -67,10 +67,16 @@ def rrule(text: str, *, tz: str | tzinfo | None = None, start: datetime | None =
     *start* (aware) is its DTSTART; by default 2024-01-01 00:00 in *tz*, which is why a rule with COUNT needs one. *tz* is by default the
     app's. Raises InvalidSchedule.
     """
-    if start is None and "COUNT=" in str(text).upper():
+    if start is None and "COUNT=" in _text(text, what="rrule()").upper():
         raise InvalidSchedule(f"rrule {text!r} counts from a start: give start=, an aware datetime")
     start_ms = None if start is None else aware_ms(start, what="start")
     return _checked({"kind": "rrule", "rule": text, "zone": _zone(tz), "start_ms": start_ms})
+
+
+def _text(written: Any, *, what: str) -> str:
+    if not isinstance(written, str):
+        raise InvalidSchedule(f"{what} takes text, not {written!r:.60}")
+    return written
 
 
 def spec_of(source: Any, *, app: Any, now_ms: int, entry_name: str) -> dict[str, Any]:

@@ -112,20 +112,18 @@ class Election:
         return {member.decode(): _line(raw) for member, raw in stored.items()}
 
     def claim_namespace(self, project: Mapping[str, Any]) -> dict[str, Any]:
-        """Write *project* as the owner of the namespace unless it has one; return the owner.
-
-        Of an owner that left no packages on record, a client, the packages are added.
-        """
-        written = json.dumps(project, sort_keys=True)
+        """Write *project* as the owner of the namespace unless it has one; return the owner."""
         with translated_errors("project"):
             owner = self.client.get(self.keys.project)
             if owner is None:
-                self.client.set(self.keys.project, written, nx=True)
+                self.client.set(self.keys.project, json.dumps(project, sort_keys=True), nx=True)
                 owner = self.client.get(self.keys.project)
-            line = _line(owner)
-            if project.get("packages") and line == {**project, "packages": []}:
-                self.client.set(self.keys.project, written)
-        return line
+        return _line(owner)
+
+    def record_owner(self, project: Mapping[str, Any]) -> None:
+        """Write *project*, which is the owner of the namespace, as it is now."""
+        with translated_errors("project"):
+            self.client.set(self.keys.project, json.dumps(project, sort_keys=True))
 
 
 def _line(raw: bytes | None) -> dict[str, Any]:

@@ -42,7 +42,8 @@ key                 type    life        holds (written by)
 ``budget:<task>``   string  until full  when the bucket of a task's retries is full again, in ms (workers)
 ``wait:<kind>:<k>`` zset    1 day       ``<entry id>:<mid>`` of parked tasks, in their turn (workers, leader)
 ``terminations``    zset    until done  mid of a cancelled run → ms at which it is ended if it has not stopped (clients, leader)
-``open:<name>``     hash    expires     id of a task of an entry's fire that has not ended → state, until when (leader, workers)
+``open:<name>``     hash    expires     id of a task of an entry's fire that has not ended, or dag:<run id> → state, until when (leader,
+                               workers)
 ``head:<kind>:<k>`` hash    7 days      the head of an order, since when, and whether it has started (workers, leader)
 ``dlq``             zset    until swept id of a dead letter → ms of its last death (workers, leader, clients)
 ``dead:<id>``       hash    until swept ``message`` ``facts`` ``first`` ``last`` ``count`` ``size`` ``occasion`` (workers, leader, clients)
@@ -67,7 +68,7 @@ key                 type    life        holds (written by)
 Entry ids are numbers. A recurring entry's id is even, a one-time task's is odd: the leader can tell what it holds by the id alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 CANCELLED_KEPT_MS = 7 * 24 * 3600 * 1000
 ANSWER_KEPT_MS = 60 * 1000
@@ -106,10 +107,10 @@ class Keys:
 
     namespace: str
     shard: int = 0
+    tag: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def tag(self) -> str:
-        return f"{{tw:{self.namespace}:{self.shard}}}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tag", f"{{tw:{self.namespace}:{self.shard}}}")
 
     @property
     def due(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from celery_tw.errors import StoreUnavailable
+from celery_tw.stores.redis.frames import frame_of
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 
 
@@ -56,7 +57,8 @@ class Line:
             with translated_errors(name):
                 if self._own is None:
                     self._own = self._client.client()
-                self._own.connection.send_command("EVALSHA", script(name).digest, len(keys), *keys, *args)
+                connection = self._own.connection
+                connection.send_packed_command(frame_of(connection, ("EVALSHA", script(name).digest, len(keys), *keys, *args)))
         except StoreUnavailable:
             self.drop()
             raise

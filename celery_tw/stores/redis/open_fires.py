@@ -65,9 +65,9 @@ class OpenFires:
         for name, task_ids in by_name.items():
             script("note_open_fire").run(self.client, [self.keys.open_fires(name)], [state, kept_ms, *task_ids])
 
-    def end(self, name: str, task_id: str) -> None:
-        """Note that a task has ended, for good."""
-        self._strike(name, [task_id], "")
+    def end(self, name: str, *task_ids: str) -> None:
+        """Note that tasks have ended, for good."""
+        self._strike(name, task_ids, "")
 
     def strike_queued(self, name: str, task_ids: Sequence[str]) -> None:
         """Count tasks no longer that no worker has taken up, because none will."""

@@ -1,51 +1,117 @@
-"""Own connections: script calls on one connection for each thread, without the bookkeeping of a pool.
+"""Own connections: script calls on connections of their own, without the bookkeeping of a pool.
 
-A worker asks Redis three times for each task, from the same one or two threads. The pool, its retries and its measurements take two thirds
-of the processor time of such a call. What goes wrong is told as the pool's client tells it; a call that was interrupted, by a soft time
-limit as well, ends its connection, for the next reply on it would be that call's.
+A worker asks Redis three times for each task. The pool, its retries and its measurements take two thirds of the processor time of such a
+call. What goes wrong is told as the pool's client tells it; a call that was interrupted, by a soft time limit as well, ends its connection,
+for the next reply on it would be that call's.
+
+A call may be *posted*: sent, and its reply read when the connection is next used, or by `settle`, whichever comes first. Who posts says
+who heeds the reply, or the error in its place: a call that is posted has no caller any more.
 """
 
-import threading
+from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import ResponseError
 
+from celery_tw.stores.redis.frames import frame_of
 from celery_tw.stores.redis.scripts import Argument, RedisClient
+
+Heed = Callable[[Any], None]
+"""Takes a reply, or the exception that came in its place; raises nothing."""
+
+
+class OwnConnection:
+    """One connection of *client*'s pool; *heed* is set while the reply to a posted call is unread."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._owner = client.client()
+        self.connection = self._owner.connection
+        self.heed: Heed | None = None
+
+    def send(self, digest: str, number_of_keys: int, keys_and_args: tuple[Argument, ...]) -> None:
+        """Send a script call when nothing is unread, over a new connection when the server has closed this one meanwhile."""
+        connection = self.connection
+        if not self.settle() and connection._sock is not None and _has_ended(connection):
+            connection.disconnect()
+        connection.send_packed_command(frame_of(connection, ("EVALSHA", digest, number_of_keys, *keys_and_args)))
+
+    def settle(self) -> bool:
+        """Read the reply to the posted call, if there is one, for who heeds it; return whether there was."""
+        heed, self.heed = self.heed, None
+        if heed is None:
+            return False
+        try:
+            reply = self.connection.read_response()
+        except ResponseError as error:
+            heed(error)
+        except BaseException as error:
+            self.connection.disconnect()
+            heed(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            heed(reply)
+        return True
 
 
 class OwnConnections:
-    """Runs scripts as a *client* does; made anew after a fork, as clients are."""
+    """Runs scripts as a *client* does, each call on a connection that no other has just then; made anew after a fork, as clients are."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
-        self._here = threading.local()
+        self._idle: list[OwnConnection] = []
 
     def evalsha(self, digest: str, number_of_keys: int, *keys_and_args: Argument) -> Any:
         """Run the script *digest* and return its reply; raises what the client raises."""
-        connection = self._connection()
+        own = self._take()
         try:
-            connection.send_command("EVALSHA", digest, number_of_keys, *keys_and_args)
-            return connection.read_response()
+            own.send(digest, number_of_keys, keys_and_args)
+            return own.connection.read_response()
         except ResponseError:
             raise
         except BaseException:
-            connection.disconnect()
+            own.connection.disconnect()
             raise
+        finally:
+            self._idle.append(own)
+
+    def post(self, digest: str, number_of_keys: int, *keys_and_args: Argument, heed: Heed) -> None:
+        """Send a call of the script *digest*; raises what the client raises when it cannot be sent."""
+        own = self._take()
+        try:
+            own.send(digest, number_of_keys, keys_and_args)
+            own.heed = heed
+        except BaseException:
+            own.connection.disconnect()
+            raise
+        finally:
+            self._idle.append(own)
+
+    def settle(self) -> None:
+        """Read the replies to posted calls on the connections that are idle."""
+        for own in self._idle[:]:
+            if own.heed is None:
+                continue
+            try:
+                self._idle.remove(own)
+            except ValueError:  # it is in use, which reads the reply
+                continue
+            try:
+                own.settle()
+            finally:
+                self._idle.append(own)
 
     def script_load(self, text: str) -> Any:
         """Let the server know a script."""
         return self._client.script_load(text)
 
-    def _connection(self) -> Any:
-        """Return the connection of this thread, opened again when the server has closed it meanwhile."""
-        own = getattr(self._here, "client", None)
-        if own is None:
-            own = self._here.client = self._client.client()
-        connection = own.connection
-        if connection._sock is not None and _has_ended(connection):
-            connection.disconnect()
-        return connection
+    def _take(self) -> OwnConnection:
+        """Return an idle connection, or a new one."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return OwnConnection(self._client)
 
 
 def _has_ended(connection: Any) -> bool:

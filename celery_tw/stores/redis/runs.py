@@ -140,6 +140,7 @@ class Runs:
         self.lease_ms = lease_ms
         self.done_kept_ms = done_kept_ms
         self.grace_ms = grace_ms
+        self._finished_before = False
 
     # The process that runs
 
@@ -153,7 +154,7 @@ class Runs:
 
         def call(period: int) -> list[Any]:
             keys: list[str | bytes] = [shard.run(claim.mid), shard.lease(claim.mid), shard.running, shard.token]
-            keys += (*self._done(period, digest), shard.leader, shard.seen, *self._guard_keys(guards))
+            keys += (self._done(period, digest), self._done(period - 1, digest), shard.leader, shard.seen, *self._guard_keys(guards))
             reply: list[Any] = script("acquire_run").run(self.own, keys, [*head, period, self.done_kept_ms, *tail])
             return reply
 
@@ -194,18 +195,46 @@ class Runs:
 
     def finish(self, right: Right, verb: str, *, mid: str, task_id: str, guards: Sequence[Guard] = ()) -> tuple[bool, int]:
         """End a run, or set it free; return whether it was ours to end, and how often it has been lost."""
+        ending = self._ending(right, verb, mid, task_id, guards)
+
+        def call(period: int) -> list[Any]:
+            reply: list[Any] = script("finish_run").run(self.own, *ending(period))
+            return reply
+
+        verdict, *facts = self._in_period(call)
+        self._finished_before = True
+        return verdict == "ok", int(facts[0]) if facts else 0
+
+    def post_finish(self, right: Right, verb: str, *, mid: str, task_id: str, guards: Sequence[Guard], undone: Callable[[], None]) -> bool:
+        """Send what `finish` sends and read the answer later; *undone* is called then if it was not carried out, or nobody knows.
+
+        Return False when it is better waited for: the first time, for the server may not know the script yet.
+        """
+        if not self._finished_before:
+            return False
+        keys, args = self._ending(right, verb, mid, task_id, guards)(self.redis_time.now_ms() // self.done_kept_ms)
+
+        def heed(reply: Any) -> None:
+            if isinstance(reply, BaseException) or reply[1] == b"period":
+                undone()
+
+        script("finish_run").post(self.own, keys, args, heed=heed)
+        return True
+
+    def _ending(
+        self, right: Right, verb: str, mid: str, task_id: str, guards: Sequence[Guard]
+    ) -> Callable[[int], tuple[list[str | bytes], list[Argument]]]:
+        """Return what makes the keys and the arguments of FINISH for a period."""
         shard, digest = self.keys, digest_of(mid)
         head: list[Argument] = [right.kind, right.value, right.token, verb, mid, digest, task_id]
         tail: list[Argument] = [self.done_kept_ms, IDEMPOTENCY_KEPT_MS, NEWS_KEPT, RESERVATION_MS, *(guard.kind for guard in guards)]
 
-        def call(period: int) -> list[Any]:
-            keys: list[str | bytes] = [shard.run(mid), shard.lease(mid), shard.running, self._done(period, digest)[0]]
+        def ending(period: int) -> tuple[list[str | bytes], list[Argument]]:
+            keys: list[str | bytes] = [shard.run(mid), shard.lease(mid), shard.running, self._done(period, digest)]
             keys += (shard.due, shard.news, shard.news_seq, shard.leader, shard.checkpoint(task_id), *self._guard_keys(guards))
-            reply: list[Any] = script("finish_run").run(self.own, keys, [*head, period, *tail])
-            return reply
+            return keys, [*head, period, *tail]
 
-        verdict, *facts = self._in_period(call)
-        return verdict == "ok", int(facts[0]) if facts else 0
+        return ending
 
     def beat(self, runs: Sequence[tuple[str, str, str, Sequence[Guard]]], *, extend: bool, processes: tuple[str, str]) -> list[str]:
         """Renew runs, each given as mid, token, task id and guards; return for each ok, drain, lost, or cancel with the reason."""
@@ -277,7 +306,8 @@ class Runs:
         shard, digest = self.keys, digest_of(mid)
 
         def call(period: int) -> list[Any]:
-            keys: list[str | bytes] = [shard.run(mid), shard.running, *self._done(period, digest), shard.leader, shard.seen]
+            keys: list[str | bytes] = [shard.run(mid), shard.running, self._done(period, digest), self._done(period - 1, digest)]
+            keys += (shard.leader, shard.seen)
             reply: list[Any] = script("accept_run").run(
                 self.client, keys, [mid, digest, envelope, period, self.done_kept_ms, self.grace_ms]
             )
@@ -393,9 +423,8 @@ class Runs:
 
     # Keys
 
-    def _done(self, period: int, digest: bytes) -> tuple[str, str]:
-        bucket = f"{digest[0]:02x}"
-        return self.keys.done(period, bucket), self.keys.done(period - 1, bucket)
+    def _done(self, period: int, digest: bytes) -> str:
+        return self.keys.done(period, f"{digest[0]:02x}")
 
     def _guard_keys(self, guards: Sequence[Guard]) -> list[str]:
         shard = self.keys

@@ -43,6 +43,14 @@ class Script:
                 client.script_load(self.text)
                 return client.evalsha(self.digest, len(keys), *keys, *args)
 
+    def post(self, own: Any, keys: list[str | bytes], args: list[Argument], *, heed: Callable[[Any], None]) -> None:
+        """Send the script over *own* connections; *heed* takes the reply, or the client's error, when it is read.
+
+        Raises `StoreUnavailable` when it could not be sent.
+        """
+        with translated_errors(self.name):
+            own.post(self.digest, len(keys), *keys, *args, heed=heed)
+
 
 @cache
 def script(name: str) -> Script:
@@ -79,6 +87,8 @@ class translated_errors:  # noqa: N801 - reads as a clause of `with`
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, redis.exceptions.AuthenticationError):
+            raise StoreUnavailable(f"{self.verb}: Redis does not take the user and password of its URL: {error}") from error
         if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)):
             raise StoreUnavailable(f"{self.verb}: Redis did not answer: {error}") from error
         if isinstance(error, redis.exceptions.ResponseError):

@@ -6,7 +6,7 @@ version: whoever loses a race reads again.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery_tw.core.misfire import SkippedRange
 from celery_tw.errors import MalformedRecord, NewerSchema
@@ -36,8 +36,7 @@ class Stored:
     due_ms: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecurringWrite:
+class RecurringWrite(NamedTuple):
     """A new or changed recurring entry; *version* is the one it was decided on, None when none was stored.
 
     *mark_expected_ms* is the mark it was decided on; None leaves mark and due time as they stand.
@@ -278,6 +277,8 @@ class Timetable:
     def static_among(self, names: Sequence[str]) -> list[str]:
         """Return those of *names* that are settings entries."""
         with translated_errors("HMGET"):
+            if not self.client.hlen(self.keys.static):
+                return []
             starts = self.client.hmget(self.keys.static, list(names))
         return [name for name, start in zip(names, starts, strict=True) if start is not None]
 

@@ -26,11 +26,15 @@ UNRUN = (NodeState.BLOCKED, NodeState.SKIPPED, NodeState.CANCELLED, NodeState.PE
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a verb did: *released* is to be sent, *running* are the nodes that run on and may be asked to stop."""
+    """What a verb did: *released* is to be sent, *running* are the nodes that run on and may be asked to stop.
+
+    *entry* is what the run counts as a fire of.
+    """
 
     state: RunState
     released: tuple[Released, ...] = ()
     running: tuple[NodeId, ...] = ()
+    entry: str | None = None
 
 
 class Control:
@@ -167,7 +171,7 @@ def _write_again(settling: Settling, unresolved: dict[int, int]) -> None:
 
 def _closed(settling: Settling, *, running: Iterable[NodeId] = ()) -> Changed:
     released = settling.close()
-    return Changed(settling.state, tuple(released), tuple(running))
+    return Changed(settling.state, tuple(released), tuple(running), settling.entry)
 
 
 def _refuse_ended(settling: Settling, what: str) -> None:

@@ -6,6 +6,10 @@ its transaction was rolled back. Silence is `DatabaseUnavailable`: the commit ma
 SQLite is in WAL mode, and each transaction that may write takes the write lock as it begins: one that reads first and writes then would
 fail where others write. The others read what is committed (READ COMMITTED): a verb reads after it has its run's lock, and must see what the
 last holder did.
+
+What may be forgotten in a power cut is *noted*: its commit does not wait for the disk. With SQLite the processes that noted it are gone
+then, too; PostgreSQL, which can crash alone, forgets less than a second of it; MariaDB has no such commits. A later transaction that is on
+disk has what was noted before it on disk as well.
 """
 
 import time
@@ -40,10 +44,15 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self._looking = self.engine.execution_options(tw_looks=True)
+        self._noting = self.engine.execution_options(tw_notes=True)
 
     def transaction(self, verb: Callable[[Connection], T]) -> T:
         """Return what *verb* returns, once its transaction is committed; raises `DatabaseUnavailable`."""
         return self._carried_out(verb, self.engine)
+
+    def note(self, verb: Callable[[Connection], T]) -> T:
+        """Return what *verb* returns, once all others see what it did, be it on disk or not; raises `DatabaseUnavailable`."""
+        return self._carried_out(verb, self._noting)
 
     def look(self, verb: Callable[[Connection], T]) -> T:
         """Return what *verb* reads, which changes nothing and holds up nobody; raises `DatabaseUnavailable`."""
@@ -71,7 +80,7 @@ def _engine(url: str) -> Engine:
         if kind == "sqlite":
             return _sqlite(url)
         if kind in SERVERS:
-            return create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=_patience(make_url(url)))
+            return _server(url)
     except ArgumentError as error:
         raise ImproperlyConfigured(
             "tw_database_url: expected a URL such as 'postgresql+psycopg://user@host/name', got something else"
@@ -79,6 +88,18 @@ def _engine(url: str) -> Engine:
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise ImproperlyConfigured(f"tw_database_url: the driver that it names is not installed: {error}") from error
     raise ImproperlyConfigured(f"tw_database_url: expected sqlite, postgresql, mysql or mariadb, got {kind}")
+
+
+def _server(url: str) -> Engine:
+    engine = create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=_patience(make_url(url)))
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "begin", _begin_postgres)
+    return engine
+
+
+def _begin_postgres(connection: Connection) -> None:
+    if connection.get_execution_options().get("tw_notes"):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
 
 def _patience(url: URL) -> dict[str, Any]:
@@ -92,7 +113,7 @@ def _sqlite(url: str) -> Engine:
         raise ImproperlyConfigured("tw_database_url: expected a file, because several processes share it, got a database in memory")
     engine = create_engine(url, connect_args={"timeout": BUSY_S})
     event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_immediate)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -100,14 +121,16 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver would begin transactions of its own, and later than they must
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
 
-def _begin_immediate(connection: Connection) -> None:
-    looks = connection.get_execution_options().get("tw_looks")
-    connection.exec_driver_sql("BEGIN" if looks else "BEGIN IMMEDIATE")
+def _begin_sqlite(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    raw = connection.connection.driver_connection
+    assert raw is not None
+    raw.execute(f"PRAGMA synchronous = {'NORMAL' if options.get('tw_notes') else 'FULL'}")
+    connection.exec_driver_sql("BEGIN" if options.get("tw_looks") else "BEGIN IMMEDIATE")
 
 
 def _is_rolled_back(error: Exception) -> bool:

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Update, and_, bindparam, exists, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Update, and_, bindparam, case, exists, or_, select, update
 
-from celery_tw.core.dag_state import UNDER_WAY, NodeState, RunState
+from celery_tw.core.dag_state import NodeState, RunState
 from celery_tw.core.node_id import NodeId
+from celery_tw.core.retry_delay import retry_delay_ms
 from celery_tw.errors import UnknownDagRun
 from celery_tw.stores.sql.database import Database
 from celery_tw.stores.sql.settling import Released, Settling
@@ -34,7 +35,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What came of an end: whether it was *accepted*, the node's and the run's state now, and what is to be sent."""
+    """What came of an end: whether it was *accepted*, the node's and the run's state now, and what is to be sent.
+
+    *entry* is what the run counts as a fire of.
+    """
 
     accepted: bool
     released: tuple[Released, ...] = ()
@@ -42,14 +46,17 @@ class Settled:
     run_state: RunState | None = None
     key: str = ""
     dag: str = ""
+    entry: str | None = None
 
 
 REFUSED = Settled(False)
+RETRYING: tuple[Any, ...] = (node.c.retries, node.c.retries_left, node.c.retry_delay_ms)
 
 _this = and_(node.c.run_id == bindparam("at_run"), node.c.number == bindparam("at_number"), node.c.attempt == bindparam("at_attempt"))
 _lives = exists(select(run.c.id).where(run.c.id == bindparam("at_run"), run.c.state != RunState.CANCELLED))
 _retries: BindParameter[int] = bindparam("new_delivery")
 _running = node.c.state == NodeState.RUNNING
+_under_way = or_(_running, node.c.state == NodeState.QUEUED)
 
 
 def _starting(again: ColumnElement[bool]) -> Update:
@@ -60,7 +67,8 @@ def _starting(again: ColumnElement[bool]) -> Update:
 
 _START = _starting(and_(_running, node.c.delivery < _retries))
 _START_ALONE = _starting(_running)
-_UNDER_WAY = select(node.c.node_key, node.c.retries_left).where(_this, node.c.state.in_(sorted(UNDER_WAY)))
+_UNDER_WAY = select(node.c.node_key, *RETRYING).where(_this, _under_way)
+_WAITING = select(node.c.number).where(_this, node.c.state == NodeState.QUEUED, node.c.not_before_ms.is_not(None))
 
 
 class Progress:
@@ -77,13 +85,20 @@ class Progress:
         """
         values = {"new_delivery": retries, "now_ms": now_ms, **_at(node_id)}
         statement = _START_ALONE if alone else _START
-        return self.database.transaction(lambda connection: connection.execute(statement, values).rowcount == 1)
+        return self.database.note(lambda connection: connection.execute(statement, values).rowcount == 1)
 
     def beat(self, ids: Iterable[NodeId]) -> None:
-        """Tell that those nodes are running still."""
+        """Tell that those nodes are running still, be it that the database has forgotten that they began."""
         alive = or_(*(_is(each) for each in ids))
-        statement = update(node).where(alive, node.c.state == NodeState.RUNNING).values(beat=node.c.beat + 1)
-        self.database.transaction(lambda connection: connection.execute(statement))
+        delivery = case((node.c.delivery < 0, 0), else_=node.c.delivery)
+        statement = update(node).where(alive, _under_way).values(beat=node.c.beat + 1, state=NodeState.RUNNING, delivery=delivery)
+        self.database.note(lambda connection: connection.execute(statement))
+
+    def wait_on(self, ids: Iterable[NodeId], *, until_ms: int) -> None:
+        """Tell that something of those nodes runs, and that nobody else need say so until *until_ms*."""
+        alive = or_(*(_is(each) for each in ids))
+        statement = update(node).where(alive, _under_way).values(beat=node.c.beat + 1, state=NodeState.RUNNING, not_before_ms=until_ms)
+        self.database.note(lambda connection: connection.execute(statement))
 
     def wait(self, node_id: NodeId, *, until_ms: int) -> None:
         """Tell that Celery retries the node's task, at *until_ms*."""
@@ -94,6 +109,24 @@ class Progress:
         """Tell that the node's message went back to the broker, which will bring it again."""
         statement = update(node).where(_is(node_id), node.c.state == NodeState.RUNNING).values(state=NodeState.QUEUED, delivery=-1)
         self.database.transaction(lambda connection: connection.execute(statement))
+
+    def let_go(self, node_id: NodeId, *, now_ms: int) -> list[Released]:
+        """Return a node that waits for its next attempt as one to be sent now; nothing, when it does not wait any more.
+
+        In a paused run it waits for the run to be resumed instead.
+        """
+
+        def write(connection: Connection) -> list[Released]:
+            try:
+                settling = Settling.lock(connection, node_id.run_id, now_ms=now_ms)
+            except UnknownDagRun:
+                return []
+            if connection.execute(_WAITING, _at(node_id)).one_or_none() is None:
+                return []
+            settling.queue([node_id.number])
+            return settling.close()
+
+        return self.database.transaction(write)
 
     def end(self, node_id: NodeId, ended: Ended, *, now_ms: int) -> Settled:
         """Put the end of an attempt on record, with all that follows from it."""
@@ -108,20 +141,28 @@ class Progress:
                 return REFUSED
             failed, cancelled = ended.state is NodeState.FAILED, settling.state is RunState.CANCELLED
             if failed and not cancelled and not ended.final and found.retries_left > 0:
-                retry(settling, node_id, error=ended.error, retries_left=found.retries_left - 1)
-                return Settled(True, tuple(settling.close()), NodeState.QUEUED, settling.state, found.node_key, settling.dag)
+                retry(settling, node_id, found, error=ended.error)
+                return settled(settling, found.node_key, NodeState.QUEUED)
             how = replace(ended, state=NodeState.CANCELLED) if failed and cancelled else ended
             finish(settling, node_id.number, how)
-            return Settled(True, tuple(settling.close()), how.state, settling.state, found.node_key, settling.dag)
+            return settled(settling, found.node_key, how.state)
 
         return self.database.transaction(write)
 
 
-def retry(settling: Settling, node_id: NodeId, *, error: str, retries_left: int) -> None:
-    """Send a node again, as its next attempt."""
-    values = {"attempt": node_id.attempt + 1, "retries_left": retries_left, "error": error, "started_ms": None, "sends": 0, "losses": 0}
+def settled(settling: Settling, key: str, state: NodeState | None) -> Settled:
+    """Close *settling*, which has moved the node *key* to *state*, and return what came of it."""
+    released = tuple(settling.close())
+    return Settled(True, released, state, settling.state, key, settling.dag, settling.entry)
+
+
+def retry(settling: Settling, node_id: NodeId, found: Row[Any], *, error: str) -> None:
+    """Send a node again, as its next attempt, when its delay is over; *found* has its `RETRYING`."""
+    left = found.retries_left - 1
+    values = {"attempt": node_id.attempt + 1, "retries_left": left, "error": error, "started_ms": None, "sends": 0, "losses": 0}
     settling.change([node_id.number], **values)
-    settling.queue([node_id.number])
+    delay_ms = retry_delay_ms(found.retry_delay_ms or 0, failures=found.retries - left)
+    settling.queue([node_id.number], due_ms=settling.now_ms + delay_ms if delay_ms else None)
 
 
 def finish(settling: Settling, number: int, ended: Ended) -> None:

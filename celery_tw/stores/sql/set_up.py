@@ -6,8 +6,9 @@ made by one who may (``tw db upgrade``).
 
 import time
 
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, Table, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.schema import CreateColumn
 
 from celery_tw.errors import DatabaseUnavailable, ImproperlyConfigured, NewerSchema
 from celery_tw.stores.sql.database import Database
@@ -19,7 +20,7 @@ AGAIN_S = 0.02
 
 def set_up(database: Database) -> None:
     """Make the tables where they are missing; raises `NewerSchema`, or ImproperlyConfigured when this user may not."""
-    if database.transaction(stored_version) is None:
+    if (database.transaction(stored_version) or 0) < VERSION:
         create(database)
     version = database.transaction(stored_version)
     if version is not None and version > VERSION:
@@ -34,23 +35,35 @@ def stored_version(connection: Connection) -> int | None:
 
 
 def create(database: Database) -> None:
-    """Make the tables, beside others who may do so at the same moment; where a table is a transaction of its own, they meet halfway."""
+    """Make what is missing, beside others who may do so at that moment; where a table is a transaction of its own, they meet halfway."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             database.transaction(_create)
             return
         except (ProgrammingError, IntegrityError, DatabaseUnavailable) as error:
-            if database.transaction(stored_version) is not None:
+            if (database.transaction(stored_version) or 0) >= VERSION:
                 return
             if attempt == ATTEMPTS:
                 raise ImproperlyConfigured(
-                    f"the tables of DAGs are missing, and this user of the database could not create them: run `tw db upgrade` as one who "
-                    f"may ({error})"
+                    f"the tables of DAGs are missing or older, and this user of the database could not change that: run `tw db upgrade` "
+                    f"as one who may ({error})"
                 ) from error
         time.sleep(AGAIN_S * attempt)
 
 
 def _create(connection: Connection) -> None:
     metadata.create_all(connection)
+    for table in metadata.sorted_tables:
+        _add_missing_columns(connection, table)
     if connection.execute(select(schema.c.version)).scalar() is None:
         connection.execute(schema.insert().values(id=1, version=VERSION))
+    connection.execute(update(schema).where(schema.c.version < VERSION).values(version=VERSION))
+
+
+def _add_missing_columns(connection: Connection, table: Table) -> None:
+    """Add what later versions have added; each such column may be empty, so an older process can go on writing rows."""
+    there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    for column in table.columns:
+        if column.name not in there:
+            definition = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))

@@ -17,7 +17,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, CursorResult, Executable, Row, Update, and_, bindparam, func, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Executable,
+    Row,
+    Update,
+    and_,
+    bindparam,
+    func,
+    select,
+    update,
+)
 
 from celery_tw.core.dag_state import RUN_ENDED, NodeState, OnFailure, Parent, RunState, Trigger, Verdict, decide, outcome
 from celery_tw.core.node_id import NodeId
@@ -25,20 +38,39 @@ from celery_tw.errors import UnknownDagRun
 from celery_tw.stores.sql.tables import edge, node, run
 
 CHUNK = 500
+SUCCESSES = (Parent(NodeState.SUCCEEDED, OnFailure.BLOCK),)
 
-# The statements are made once: making one takes longer than most of them take.
+# The statements are made once: making one takes longer than most of them take. Those for one node have no list, which costs as much again.
+
+
+def _children(edges: ColumnElement[bool]) -> ColumnElement[bool]:
+    return and_(node.c.run_id == _at_run, node.c.number.in_(select(edge.c.child).where(edges)))
+
 
 _at_run: BindParameter[str] = bindparam("at_run")
 _here = and_(node.c.run_id == _at_run, node.c.number.in_(bindparam("at", expanding=True)))
+_just_here = and_(node.c.run_id == _at_run, node.c.number == bindparam("at"))
 _edges = and_(edge.c.run_id == _at_run, edge.c.parent.in_(bindparam("ended", expanding=True)))
-_children = and_(node.c.run_id == _at_run, node.c.number.in_(select(edge.c.child).where(_edges)))
+_edges_of_one = and_(edge.c.run_id == _at_run, edge.c.parent == bindparam("ended"))
 _times = select(func.count()).where(_edges, edge.c.child == node.c.number).correlate(node).scalar_subquery()
+_parent = node.alias("parent")
+_not_succeeded = (
+    select(func.count())
+    .select_from(edge.join(_parent, and_(_parent.c.run_id == edge.c.run_id, _parent.c.number == edge.c.parent)))
+    .where(edge.c.run_id == node.c.run_id, edge.c.child == node.c.number, _parent.c.state != NodeState.SUCCEEDED)
+    .correlate(node)
+    .scalar_subquery()
+    .label("parents_that_did_not_succeed")
+)
 _ways = (node.c.number, node.c.attempt, node.c.node_key, node.c.signature, node.c.args_from, node.c.for_each, node.c.trigger_rule)
 
 _LOCK = select(run).where(run.c.id == _at_run).with_for_update()
-_COUNT_DOWN = update(node).where(_children).values(unresolved=node.c.unresolved - 1)
-_COUNT_SEVERAL_DOWN = update(node).where(_children).values(unresolved=node.c.unresolved - _times)
-_DUE = select(*_ways).where(_children, node.c.unresolved == 0, node.c.state == NodeState.PENDING)
+_COUNT_DOWN = update(node).where(_children(_edges_of_one)).values(unresolved=node.c.unresolved - 1)
+_COUNT_SEVERAL_DOWN = update(node).where(_children(_edges)).values(unresolved=node.c.unresolved - _times)
+_DUE, _DUE_AFTER_SEVERAL = (
+    select(*_ways, _not_succeeded).where(_children(edges), node.c.unresolved == 0, node.c.state == NodeState.PENDING)
+    for edges in (_edges_of_one, _edges)
+)
 _NODES = select(*_ways).where(_here)
 _RESULTS = select(node.c.number, node.c.attempt, node.c.node_key, node.c.result, node.c.by_reference).where(_here)
 _ENDS = select(node.c.state, node.c.on_failure).where(node.c.run_id == _at_run).distinct()
@@ -56,8 +88,8 @@ _CLOSE = (
 
 
 @lru_cache
-def _changing(names: tuple[str, ...]) -> Update:
-    return update(node).where(_here).values({name: bindparam(f"new_{name}") for name in names})
+def _changing(names: tuple[str, ...], *, one: bool) -> Update:
+    return update(node).where(_just_here if one else _here).values({name: bindparam(f"new_{name}") for name in names})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +104,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A node to be sent."""
+    """A node to be sent, at once or at *due_ms*."""
 
     id: NodeId
     dag: str
@@ -80,6 +112,7 @@ class Released:
     signature: str
     args_from: tuple[Given, ...] = ()
     for_each: Given | None = None
+    due_ms: int | None = None
 
 
 class Settling:
@@ -89,12 +122,15 @@ class Settling:
         self.connection = connection
         self.run_id: str = locked.id
         self.dag: str = locked.name
+        self.entry: str | None = locked.entry
         self.state = RunState(locked.state)
         self.open_nodes: int = locked.open_nodes
         self.ended_ms: int | None = locked.ended_ms
         self.now_ms = now_ms
         self._to_send: list[int] = []
         self._rows: dict[int, Row[Any]] = {}
+        self._all_succeeded: set[int] = set()
+        self._due_ms: dict[int, int | None] = {}
 
     @classmethod
     def lock(cls, connection: Connection, run_id: str, *, now_ms: int) -> "Settling":
@@ -110,13 +146,15 @@ class Settling:
         """Write *values* into those nodes."""
         new = {f"new_{name}": value for name, value in values.items()}
         for chunk in chunks(sorted(numbers)):
-            self._execute(_changing(tuple(values)), at=chunk, **new)
+            one = len(chunk) == 1
+            self._execute(_changing(tuple(values), one=one), at=chunk[0] if one else chunk, **new)
 
-    def queue(self, numbers: Sequence[int]) -> None:
-        """Let those nodes run: now, or when the run is resumed."""
+    def queue(self, numbers: Sequence[int], *, due_ms: int | None = None) -> None:
+        """Let those nodes run: now, at *due_ms*, or when the run is resumed."""
         if self.state is RunState.RUNNING:
-            self.change(numbers, state=NodeState.QUEUED, queued_ms=self.now_ms, delivery=-1, not_before_ms=None)
+            self.change(numbers, state=NodeState.QUEUED, queued_ms=self.now_ms, delivery=-1, not_before_ms=due_ms)
             self._to_send += numbers
+            self._due_ms |= dict.fromkeys(numbers, due_ms)
         else:
             self.change(numbers, state=NodeState.READY)
 
@@ -129,11 +167,11 @@ class Settling:
 
     def decide(self, numbers: Sequence[int]) -> list[int]:
         """Decide those nodes, whose parents have all ended; return which of them will not run and have ended so."""
-        parents = self._parents(numbers)
+        parents = self._parents([number for number in numbers if number not in self._all_succeeded])
         verdicts = defaultdict(list)
         for row in self._read(numbers):
             trigger = Trigger(row.trigger_rule) if row.trigger_rule else None
-            verdicts[decide(trigger, parents[row.number])].append(row.number)
+            verdicts[decide(trigger, parents.get(row.number, SUCCESSES))].append(row.number)
         self.queue(verdicts[Verdict.RUN])
         self.change(verdicts[Verdict.SKIP], state=NodeState.SKIPPED, ended_ms=self.now_ms)
         self.change(verdicts[Verdict.BLOCK], state=NodeState.BLOCKED, ended_ms=self.now_ms)
@@ -158,9 +196,12 @@ class Settling:
         """Count the children of *ended* down; return those that wait for nobody any more."""
         due: dict[int, Row[Any]] = {}
         for chunk in chunks(ended):
-            self._execute(_COUNT_DOWN if len(chunk) == 1 else _COUNT_SEVERAL_DOWN, ended=chunk)
-            due |= {row.number: row for row in self._execute(_DUE, ended=chunk)}
+            one = len(chunk) == 1
+            values = {"ended": chunk[0] if one else chunk}
+            self._execute(_COUNT_DOWN if one else _COUNT_SEVERAL_DOWN, **values)
+            due |= {row.number: row for row in self._execute(_DUE if one else _DUE_AFTER_SEVERAL, **values)}
         self._rows |= due
+        self._all_succeeded |= {number for number, row in due.items() if not row.parents_that_did_not_succeed}
         return sorted(due)
 
     def _read(self, numbers: Sequence[int]) -> list[Row[Any]]:
@@ -170,7 +211,7 @@ class Settling:
         return [self._rows[number] for number in numbers]
 
     def _parents(self, numbers: Sequence[int]) -> defaultdict[int, list[Parent]]:
-        """Return the parents of each node, equal ones once."""
+        """Return the parents of each node that has any, equal ones once."""
         parents: defaultdict[int, list[Parent]] = defaultdict(list)
         for chunk in chunks(numbers):
             for row in self._execute(_PARENTS, at=chunk):
@@ -189,6 +230,7 @@ class Settling:
             signature=row.signature,
             args_from=tuple(given[number] for number in json.loads(row.args_from)),
             for_each=None if row.for_each is None else given[row.for_each],
+            due_ms=self._due_ms[row.number],
         )
 
     def _given(self, numbers: Sequence[int]) -> dict[int, Given]:

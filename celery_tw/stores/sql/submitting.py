@@ -1,7 +1,9 @@
 """Submitting: writes a run down whole, and keeps the definitions that entries submit."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
@@ -21,13 +23,17 @@ class Submitting:
         self.database = database
         self.namespace = namespace
 
-    def submit(self, spec: DagSpec, *, run_id: str, idempotency_key: str | None, now_ms: int) -> list[Released]:
-        """Write the run *run_id* and return the nodes to be sent; a run that exists is left as it is, and nothing is sent."""
+    def submit(self, spec: DagSpec, *, run_id: str, idempotency_key: str | None, now_ms: int, entry: str | None = None) -> list[Released]:
+        """Write the run *run_id* and return the nodes to be sent; a run that exists is left as it is, and nothing is sent.
+
+        It counts as a fire of *entry*, if that is given.
+        """
 
         def write(connection: Connection) -> list[Released]:
             if connection.execute(select(run.c.id).where(run.c.id == run_id)).one_or_none():
                 return []
-            self._write(connection, spec, run_id=run_id, idempotency_key=idempotency_key, now_ms=now_ms)
+            facts = {"id": run_id, "idempotency_key": idempotency_key, "submitted_ms": now_ms, "entry": entry}
+            self._write(connection, spec, facts)
             settling = Settling.lock(connection, run_id, now_ms=now_ms)
             settling.queue([number for number, each in enumerate(spec.nodes) if not each.after])
             return settling.close()
@@ -37,19 +43,10 @@ class Submitting:
         except IntegrityError:  # another process has submitted it in this very moment
             return []
 
-    def _write(self, connection: Connection, spec: DagSpec, *, run_id: str, idempotency_key: str | None, now_ms: int) -> None:
-        connection.execute(
-            run.insert().values(
-                id=run_id,
-                namespace=self.namespace,
-                name=spec.name,
-                idempotency_key=idempotency_key,
-                state=RunState.RUNNING,
-                nodes=len(spec.nodes),
-                open_nodes=len(spec.nodes),
-                submitted_ms=now_ms,
-            )
-        )
+    def _write(self, connection: Connection, spec: DagSpec, facts: Mapping[str, Any]) -> None:
+        run_id, size = facts["id"], len(spec.nodes)
+        values = {"namespace": self.namespace, "name": spec.name, "state": RunState.RUNNING, "nodes": size, "open_nodes": size}
+        connection.execute(run.insert().values(**values, **facts))
         rows = [
             {
                 "run_id": run_id,
@@ -63,6 +60,7 @@ class Submitting:
                 "for_each": each.for_each,
                 "retries": each.retries,
                 "retries_left": each.retries,
+                "retry_delay_ms": each.retry_delay_ms,
                 "state": NodeState.PENDING,
                 "attempt": 1,
                 "unresolved": len(each.after),

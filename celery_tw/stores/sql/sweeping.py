@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from celery_tw.core.dag_state import UNDER_WAY, NodeState, RunState
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import StaleEpoch
 from celery_tw.stores.sql.database import Database
-from celery_tw.stores.sql.progress import REFUSED, Ended, Settled, finish, retry
+from celery_tw.stores.sql.progress import REFUSED, RETRYING, Ended, Settled, finish, retry, settled
 from celery_tw.stores.sql.settling import Settling
 from celery_tw.stores.sql.tables import fence, node, run
 
@@ -26,6 +26,15 @@ class Pulse:
     sends: int
     not_before_ms: int | None
     task: str
+
+
+@dataclass(frozen=True, slots=True)
+class CountedRun:
+    """A run that counts as a fire of *entry* until it has ended."""
+
+    id: str
+    entry: str
+    state: RunState
 
 
 class Sweeping:
@@ -69,25 +78,32 @@ class Sweeping:
             settling = Settling.lock(connection, pulse.id.run_id, now_ms=now_ms)
             unmoved = and_(node.c.state == pulse.state, node.c.beat == pulse.beat, node.c.sends == pulse.sends)
             here = and_(node.c.run_id == pulse.id.run_id, node.c.number == pulse.id.number, node.c.attempt == pulse.id.attempt, unmoved)
-            found = connection.execute(
-                select(node.c.losses, node.c.retries_left, node.c.node_key).where(here).with_for_update()
-            ).one_or_none()
+            found = connection.execute(select(node.c.losses, node.c.node_key, *RETRYING).where(here).with_for_update()).one_or_none()
             if found is None:
                 return REFUSED
             lost = pulse.state is NodeState.RUNNING
             if lost and settling.state is RunState.CANCELLED:
                 finish(settling, pulse.id.number, Ended(NodeState.CANCELLED))
             elif lost and found.losses >= most and found.retries_left > 0:
-                retry(settling, pulse.id, error=_lost(found.losses), retries_left=found.retries_left - 1)
+                retry(settling, pulse.id, found, error=_lost(found.losses))
             elif lost and found.losses >= most:
                 finish(settling, pulse.id.number, Ended(NodeState.FAILED, error=_lost(found.losses)))
             else:
                 settling.change([pulse.id.number], sends=pulse.sends + 1, losses=found.losses + lost, beat=pulse.beat + 1)
                 settling.queue([pulse.id.number])
-            released = settling.close()
-            return Settled(True, tuple(released), None, settling.state, found.node_key, settling.dag)
+            return settled(settling, found.node_key, None)
 
         return self.database.transaction(write)
+
+    def counted_runs(self, *, ended_after_ms: int) -> list[CountedRun]:
+        """Return the runs that count as fires of entries: those that have not ended, and those that ended after *ended_after_ms*."""
+
+        def read(connection: Connection) -> list[CountedRun]:
+            lately = or_(run.c.ended_ms.is_(None), run.c.ended_ms > ended_after_ms)
+            rows = select(run.c.id, run.c.entry, run.c.state).where(run.c.namespace == self.namespace, lately, run.c.entry.is_not(None))
+            return [CountedRun(row.id, row.entry, RunState(row.state)) for row in connection.execute(rows.limit(READ_AT_MOST))]
+
+        return self.database.look(read)
 
     def forget(self, *, before_ms: int, epoch: int) -> int:
         """Delete a few of the runs that ended before *before_ms*; return how many. Raises `StaleEpoch`."""

@@ -4,7 +4,8 @@
 ``tw_dag_schema``      the version of these tables
 ``tw_dag_fence``       the highest epoch of a leader that has written, one row a namespace
 ``tw_dag_definition``  DAGs that entries submit, under the digest of their text
-``tw_dag_run``         a run: its state, and how many of its nodes have not ended (*open_nodes*)
+``tw_dag_run``         a run: its state, how many of its nodes have not ended (*open_nodes*), and the *entry* of which it counts
+                       as a fire
 ``tw_dag_node``        a node of a run: its state and attempt, how many of its parents have not ended (*unresolved*),
                        its signature, its result
 ``tw_dag_edge``        parent and child, by number
@@ -19,7 +20,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects.mysql import LONGTEXT, VARCHAR
 
-VERSION = 1
+VERSION = 2
 
 metadata = MetaData()
 
@@ -61,6 +62,7 @@ run = _table(
     Column("namespace", _word(100), nullable=False),
     Column("name", _word(200), nullable=False),
     Column("idempotency_key", _text),
+    Column("entry", _text),
     Column("state", String(10), nullable=False),
     Column("nodes", Integer, nullable=False),
     Column("open_nodes", Integer, nullable=False),
@@ -83,6 +85,7 @@ node = _table(
     Column("for_each", Integer),
     Column("retries", Integer, nullable=False),
     Column("retries_left", Integer, nullable=False),
+    Column("retry_delay_ms", BigInteger),  # after the first failure; none is none
     Column("state", String(10), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("unresolved", Integer, nullable=False),

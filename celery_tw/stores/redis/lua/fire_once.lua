@@ -37,12 +37,19 @@ local records = redis.call('MGET', unpack(keys))
 local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n()'
 local MID, NAME, TASK_ID, VALUES, NUMBER = 2, 5, 6, 8, string.byte('#') - 64
 
--- A number has more digits than a number of Lua keeps exactly: it is counted in its last nine.
+-- A number has more digits than a number of Lua keeps exactly: it is counted in its last nine. To write digits takes a while: the last two
+-- are written once for all, and the others once for a hundred numbers.
 local first, last_nine = string.match(ARGV[9], '^(%d*)(%d%d%d%d%d%d%d%d%d)$')
+local base, hundred, before, last_two = tonumber(last_nine) - 1, nil, nil, {}
 local function number_of(i)
-  local low = tonumber(last_nine) + i - 1
-  if low < 1000000000 then return first .. string.format('%09.0f', low) end
-  return string.format('%.0f%09.0f', tonumber(first) + 1, low - 1000000000)
+  local two = (base + i) % 100
+  local rest = (base + i - two) / 100
+  if rest ~= hundred then
+    local more = rest >= 10000000 and 1 or 0
+    hundred, before = rest, (more == 1 and string.format('%.0f', tonumber(first) + 1) or first) .. string.format('%07.0f', rest - more * 10000000)
+  end
+  last_two[two] = last_two[two] or string.format('%02.0f', two)
+  return before .. last_two[two]
 end
 
 -- The pieces of the template's message, with a gap for each mark: gaps[i] is its place among the pieces, and lines[i] the line that belongs there.

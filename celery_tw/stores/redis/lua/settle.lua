@@ -23,7 +23,7 @@ local function bury(id, reason)
   redis.call('HSET', bad, 'message ' .. id, reason)
 end
 
-local gone = {}
+local gone, known = {}, {}
 for _ = 1, messages do
   local id, verb = next_arg(), next_arg()
   if verb == 'refused' then
@@ -39,9 +39,10 @@ for _ = 1, messages do
       redis.call('ZADD', skips, skip_to, skip)
       redis.call('PEXPIRE', skips, skips_kept)
     end
-    if verb ~= 'let go' then redis.call('HDEL', unsure, id) end
+    if verb ~= 'let go' then known[#known + 1] = id end
   end
 end
+if #known > 0 then redis.call('HDEL', unsure, unpack(known)) end
 if #gone > 0 then
   redis.call('XDEL', outbox, unpack(gone))
   redis.call('HDEL', refused, unpack(gone))
