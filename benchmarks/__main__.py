@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import accuracy, brokers, dag, dispatch, eta, failover, lanes, startup, tasks, wheel
+from benchmarks import accuracy, brokers, dag, dispatch, dlq, eta, failover, lanes, startup, tasks, wheel
 
 BENCHMARKS = {
     "dispatch": dispatch,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "wheel": wheel,
     "dag": dag,
     "tasks": tasks,
+    "dlq": dlq,
     "lanes": lanes,
 }
 

@@ -9,6 +9,7 @@
 """
 
 from celery_tw.core.misfire import Misfire
+from celery_tw.core.retry import Retry
 from celery_tw.errors import (
     CeleryTWError,
     DatabaseUnavailable,
@@ -21,7 +22,9 @@ from celery_tw.errors import (
     LeaderMissing,
     LeaseLost,
     LockBusy,
+    MalformedMessage,
     NamespaceTaken,
+    RedeliveredTooOften,
     ResultNotKept,
     StaleEpoch,
     StaticEntry,
@@ -30,6 +33,7 @@ from celery_tw.errors import (
     TaskCancelled,
     TaskYielded,
     UnknownDagRun,
+    UnknownDeadLetter,
     UnknownEntry,
     UnknownMessage,
     UnknownNode,
@@ -57,9 +61,12 @@ __all__ = [
     "LeaseLost",
     "LockBusy",
     "LongTask",
+    "MalformedMessage",
     "Misfire",
     "NamespaceTaken",
+    "RedeliveredTooOften",
     "ResultNotKept",
+    "Retry",
     "StaleEpoch",
     "StaticEntry",
     "StoreRefused",
@@ -69,6 +76,7 @@ __all__ = [
     "TaskYielded",
     "TimeWheel",
     "UnknownDagRun",
+    "UnknownDeadLetter",
     "UnknownEntry",
     "UnknownMessage",
     "UnknownNode",

@@ -8,6 +8,9 @@
     ├── InvalidLane          a word that is no lane
     ├── UnknownEntry         no entry of that name
     ├── UnknownMessage       no such message among those that the broker refused
+    ├── UnknownDeadLetter    no dead letter of that id
+    ├── MalformedMessage     a message that is none of Celery's, though its headers say that it is
+    ├── RedeliveredTooOften  a message that takes its worker down each time
     ├── StaticEntry          the entry belongs to the settings and is edited there
     ├── StaleEpoch           a write by a process that no longer leads
     ├── StoreUnavailable     Redis did not answer; nothing is known about the write
@@ -53,9 +56,11 @@ __all__ = [
     "LeaderMissing",
     "LeaseLost",
     "LockBusy",
+    "MalformedMessage",
     "MalformedRecord",
     "NamespaceTaken",
     "NewerSchema",
+    "RedeliveredTooOften",
     "RenderFailed",
     "ResultNotKept",
     "ServerUnavailable",
@@ -66,6 +71,7 @@ __all__ = [
     "TaskCancelled",
     "TaskYielded",
     "UnknownDagRun",
+    "UnknownDeadLetter",
     "UnknownEntry",
     "UnknownMessage",
     "UnknownNode",
@@ -102,6 +108,22 @@ class UnknownMessage(CeleryTWError, LookupError):
     def __init__(self, message_id: str, fact: str) -> None:
         super().__init__(f"the message {message_id!r} {fact}")
         self.message_id = message_id
+
+
+class UnknownDeadLetter(CeleryTWError, LookupError):
+    """Raised when no dead letter has the given id."""
+
+    def __init__(self, letter_id: str) -> None:
+        super().__init__(f"there is no dead letter {letter_id!r}")
+        self.letter_id = letter_id
+
+
+class MalformedMessage(CeleryTWError, ValueError):
+    """Raised in the place of a task whose message is none of Celery's, though its headers say that it is."""
+
+
+class RedeliveredTooOften(CeleryTWError):
+    """Raised in the place of a task whose message came back too often after it had been started: it takes its worker down."""
 
 
 class StaticEntry(CeleryTWError):

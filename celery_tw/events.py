@@ -28,6 +28,14 @@ heartbeat_missed = Signal(name="heartbeat_missed", providing_args={"mid", "task"
 run_given_up = Signal(name="run_given_up", providing_args={"mid", "task", "task_id", "losses"})
 #: Sent in the worker when a running task has stopped because it was asked to: ``task``, ``task_id``, ``reason``.
 task_cancelled = Signal(name="task_cancelled", providing_args={"task", "task_id", "reason"})
+#: Sent where a task has become a dead letter: ``letter_id``, ``task``, ``task_id``, ``queue``, ``reason``, ``exception``, ``fingerprint``,
+#: ``generation``.
+task_dead_lettered = Signal(
+    name="task_dead_lettered",
+    providing_args={"letter_id", "task", "task_id", "queue", "reason", "exception", "fingerprint", "generation"},
+)
+#: Sent by the leader before dead letters are dropped, and for what it has dropped, for their bytes: ``count``, ``bytes``, ``reason``.
+dead_letters_dropping = Signal(name="dead_letters_dropping", providing_args={"count", "bytes", "reason"})
 #: Sent when a run of a DAG has been submitted: ``run_id``, ``dag``.
 dag_run_started = Signal(name="dag_run_started", providing_args={"run_id", "dag"})
 #: Sent when a node has ended: ``run_id``, ``dag``, ``node``, ``state``, ``attempt``. One that is skipped or blocked ends in silence.

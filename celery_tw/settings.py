@@ -43,6 +43,11 @@ setting                      default               meaning
 ``tw_long_queue``            none                  the queue of long tasks that neither their call nor a route names
 ``tw_database_url``          none                  the SQL database of DAGs, such as postgresql+psycopg://user@host/name
 ``tw_dag_expires``           30 days               how long a DAG run is remembered after its end
+``tw_dlq``                   ``"guarded"``         whose final failures become dead letters: guarded (tasks with one of our bases,
+                                                   and all that the time wheel fired), all, off
+``tw_dlq_expires``           30 days               how long a dead letter is kept after its last death
+``tw_dlq_max_bytes``         256 MiB               beyond so many bytes of dead letters the oldest are dropped, after an alarm
+``tw_dlq_max_redeliveries``  5                     a message that comes back more often, after it was started, is buried
 ``tw_dag_canvas_timeout``    1 day                 a node of several tasks, none of which shows that it runs, is sent again
 ``tw_fair_queues``           ()                    names of queues whose tasks start by lane: high, medium and low
 ``tw_lane_shares``           (50, 30, 20)          the shares of starts of high, medium and low, in percent
@@ -120,6 +125,10 @@ class Settings:
     long_queue: str | None = None
     database_url: str | None = field(default=None, repr=False)
     dag_expires_ms: int = 30 * 24 * 3600 * 1000
+    dlq: str = "guarded"
+    dlq_expires_ms: int = 30 * 24 * 3600 * 1000
+    dlq_max_bytes: int = 256 * 1024 * 1024
+    dlq_max_redeliveries: int = 5
     dag_canvas_timeout_ms: int = 24 * 3600 * 1000
     fair_queues: frozenset[str] = frozenset()
     lane_shares: tuple[int, int, int] = (50, 30, 20)
@@ -345,6 +354,10 @@ _ROWS: Mapping[str, _Row] = {
     "tw_run_expires": _Row("run_expires_ms", seconds(60, 366 * 24 * 3600)),
     "tw_long_queue": _Row("long_queue", _name),
     "tw_database_url": _Row("database_url", url("postgresql+psycopg://user@host/name")),
+    "tw_dlq": _Row("dlq", one_of("guarded", "all", "off")),
+    "tw_dlq_expires": _Row("dlq_expires_ms", seconds(60, 10 * 366 * 24 * 3600)),
+    "tw_dlq_max_bytes": _Row("dlq_max_bytes", whole(100_000, 1 << 40)),
+    "tw_dlq_max_redeliveries": _Row("dlq_max_redeliveries", whole(0, 1000)),
     "tw_dag_expires": _Row("dag_expires_ms", seconds(60, 10 * 366 * 24 * 3600)),
     "tw_dag_canvas_timeout": _Row("dag_canvas_timeout_ms", seconds(1, 366 * 24 * 3600)),
     "tw_fair_queues": _Row("fair_queues", _names),
@@ -358,12 +371,7 @@ _ROWS: Mapping[str, _Row] = {
 KNOWN = ("tw_namespace", *_ROWS)
 
 #: Settings of parts that this version does not have. They are refused, so that nobody relies on them.
-LATER = (
-    "tw_history_max_bytes",
-    "tw_dlq",
-    "tw_dlq_expires",
-    "tw_dlq_max_bytes",
-)
+LATER = ("tw_history_max_bytes",)
 
 
 def _refuse_unusable_keys(conf: Configuration) -> None:

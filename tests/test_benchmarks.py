@@ -20,6 +20,7 @@ SMALL = {
     "dag": ["--chain=5", "--random=10", "--layers=3", "--width=4"],
     "tasks": ["--tasks=50", "--rounds=2"],
     "lanes": ["--stored=12", "--rounds=1", "--few=50", "--many=100", "--batches=1", "--admitted=40"],
+    "dlq": ["--burials=50", "--letters=50", "--tasks=40", "--poison=40"],
     "brokers": ["--entries=40", "--singly=20", "--loaded=200", "--outage=1", "--missed=20"],
 }
 

@@ -13,6 +13,7 @@ from celery_tw.cli.cancel import cancel
 from celery_tw.cli.clock import clock
 from celery_tw.cli.dag import dag
 from celery_tw.cli.db import db
+from celery_tw.cli.dlq import dlq
 from celery_tw.cli.eject import eject
 from celery_tw.cli.failures import OneLineErrors
 from celery_tw.cli.lane import lane
@@ -38,6 +39,7 @@ tw.add_command(lane)
 tw.add_command(dag)
 tw.add_command(db)
 tw.add_command(outbox)
+tw.add_command(dlq)
 tw.add_command(clock)
 tw.add_command(eject)
 tw.add_command(acl)

@@ -6,14 +6,12 @@ from datetime import tzinfo
 import click
 
 from celery_tw.cli.output import json_option, plain, write_facts, write_json, write_table, yes_option
-from celery_tw.cli.redaction import redacted
+from celery_tw.cli.redaction import redacted, redacted_headers
 from celery_tw.cli.session import wheel_of
 from celery_tw.cli.words import moment
 from celery_tw.integration.publishing.outbox_control import OutboxControl, OutboxMessage, OutboxMessageDetails
 
 COLUMNS = ("message", "state", "task", "task id", "for", "to", "reason")
-SHOWN_ELSEWHERE = ("argsrepr", "kwargsrepr")
-"""Headers that show the arguments as text, in which a secret cannot be told by its key."""
 
 
 @click.group()
@@ -43,8 +41,7 @@ def show(ctx: click.Context, message_id: str, as_json: bool) -> None:
     """Show one message that the broker refused."""
     wheel = wheel_of(ctx)
     found = wheel.outbox.show(message_id)
-    headers = {name: value for name, value in found.headers.items() if name not in SHOWN_ELSEWHERE}
-    inner = {"headers": headers, "properties": found.properties, "args": found.args, "kwargs": found.kwargs}
+    inner = {"headers": redacted_headers(found.headers), "properties": found.properties, "args": found.args, "kwargs": found.kwargs}
     if as_json:
         write_json({"message": {**plain(found.message), **redacted(inner)}})
         return

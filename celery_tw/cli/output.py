@@ -21,8 +21,8 @@ yes_option: Callable[[Any], Any] = click.option("--yes", "-y", is_flag=True, hel
 
 
 def write_json(document: Mapping[str, Any]) -> None:
-    """Write one JSON object."""
-    click.echo(json.dumps(plain(document), indent=2, ensure_ascii=False))
+    """Write one JSON object; what JSON has no form for, such as an argument that is a UUID, becomes text."""
+    click.echo(json.dumps(plain(document), indent=2, ensure_ascii=False, default=str))
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:

@@ -27,6 +27,12 @@ def redacted(value: Any) -> Any:
     return value
 
 
+def redacted_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headers of a message, without those that show its arguments as text, in which a secret cannot be told by its key."""
+    shown: dict[str, Any] = redacted({name: value for name, value in headers.items() if name not in ("argsrepr", "kwargsrepr")})
+    return shown
+
+
 def redacted_signature(entry: Entry) -> dict[str, Any]:
     """Return what an entry sends, as plain fields."""
     return {word: redacted(part) for word, part in (entry.signature or {}).items()}

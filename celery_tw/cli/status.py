@@ -38,6 +38,7 @@ def _facts(found: Status) -> Iterator[tuple[str, str]]:
     yield "outbox", _outbox(found)
     for queue in found.lanes:
         yield f"queue {queue.queue}", _queue(queue)
+    yield "dead letters", _dead_letters(found)
     yield "set aside", "; ".join(f"{_member(member)}: {reason}" for member, reason in found.quarantined.items())
     yield "dispatch", _held(found)
 
@@ -75,6 +76,14 @@ def _queue(queue: QueueView) -> str:
     starving = sum(lane.starving for lane in queue.lanes)
     parts = [fair, workers, f"{queue.waiting} wait ({waiting}), the oldest {aged(queue.oldest)}" if waiting else "none wait"]
     return ", ".join([*parts, f"{starving} too long"] if starving else parts)
+
+
+def _dead_letters(found: Status) -> str:
+    """Return how many there are, and what became of the others; '' where there never was one."""
+    if not found.dead_letter_counts:
+        return ""
+    counts = ", ".join(f"{count} {what}" for what, count in found.dead_letter_counts.items())
+    return f"{found.dead_letters}, {found.dead_letter_bytes:,} bytes ({counts}): see tw dlq list"
 
 
 def _member(member: str) -> str:

@@ -40,6 +40,7 @@ def run_id(namespace: str, name: str, idempotency_key: str | None) -> str:
     return uuid5(NAMESPACE_OID, f"celery-tw dag\n{namespace}\n{name}\n{idempotency_key}").hex
 
 
-def mid_of_send(task_id: str, retries: int) -> str:
-    """Return the mid of a node's send: sent again, it is the same; a retry of it is another."""
-    return str(uuid5(NAMESPACE_OID, f"celery-tw node\n{task_id}\n{retries}"))
+def mid_of_send(task_id: str, retries: int, snoozes: int = 0) -> str:
+    """Return the mid of a node's send: sent again, it is the same; one that is retried or put off is another."""
+    put_off = f"\n{snoozes}" if snoozes else ""
+    return str(uuid5(NAMESPACE_OID, f"celery-tw node\n{task_id}\n{retries}{put_off}"))

@@ -13,6 +13,7 @@ from celery_tw.core.identity import FireIds
 from celery_tw.integration import broker
 from celery_tw.integration.cancellation.cancelling import Canceller
 from celery_tw.integration.deferring.eject import Ejector
+from celery_tw.integration.dlq.dead_letters import DeadLetterBox
 from celery_tw.integration.entries.book import Book
 from celery_tw.integration.entries.drafting import Drafter
 from celery_tw.integration.entries.reading import Reading
@@ -26,6 +27,7 @@ from celery_tw.settings import Settings
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.claims import Claims
 from celery_tw.stores.redis.consumers import Consumers
+from celery_tw.stores.redis.dead_letters import DeadLetters
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
@@ -87,7 +89,15 @@ class Connected:
 
     @cached_property
     def outbox(self) -> OutboxControl:
-        return OutboxControl(self.app, RefusedMessages(self.client, self.keys))
+        return OutboxControl(self.app, RefusedMessages(self.client, self.keys), self.dead_letters)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.client, self.keys)
+
+    @cached_property
+    def dlq(self) -> DeadLetterBox:
+        return DeadLetterBox(self.app, self.dead_letters, RefusedMessages(self.client, self.keys))
 
     @cached_property
     def renderer(self) -> Renderer:

@@ -19,6 +19,7 @@ from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.cancellation.announcing import announce_beside
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.dags.superseded import stop
+from celery_tw.integration.dlq.leaders_burials import bury_lost, bury_refused, take_back
 from celery_tw.integration.entries.static_entries import Installer
 from celery_tw.integration.lanes.queue_lengths import queue_lengths
 from celery_tw.integration.lanes.starving_events import StarvingEvents
@@ -34,6 +35,7 @@ from celery_tw.scheduler.loops import Loop
 from celery_tw.scheduler.measuring import Measuring
 from celery_tw.scheduler.outbox import Outbox
 from celery_tw.scheduler.reaper import Reaper
+from celery_tw.scheduler.retention import Retention
 from celery_tw.scheduler.rooms import Rooms
 from celery_tw.scheduler.starving import Starving
 from celery_tw.scheduler.superseding import Superseding
@@ -115,6 +117,7 @@ class Node:
         self.starving = self._starving()
         self.reaper = self._reaper()
         self.terminating = self._terminating()
+        self.retention = self._retention()
         self._news = NewsReader(parts.client, parts.keys)
         self._elect = Loop("tw-elect", self._elect_step)
         self._listen = Loop("tw-listen", self._listen_step)
@@ -141,6 +144,9 @@ class Node:
             redis_time=parts.redis_time,
             on_room=lambda: self._work.wake(),
             on_cancelled=partial(announce_beside, parts.app),
+            on_buried=lambda parcel, reason: bury_refused(
+                parts.app, parcel.envelope, claim_id=parcel.claim.claim_id, reason=reason, refusals=parcel.refusals
+            ),
             idle_ms=CLAIMING_MS if self.claims else LEFTOVERS_MS,
         )
 
@@ -155,6 +161,8 @@ class Node:
             most=parts.settings.max_reassignments,
             rest_of=partial(record_rest, fair=parts.settings.fair_queues),
             mourn=lambda record: mourn(parts.app, record),
+            bury=partial(bury_lost, parts.app),
+            take_back=partial(take_back, parts.app),
         )
 
     def _measuring(self) -> Measuring:
@@ -210,6 +218,17 @@ class Node:
             clock=parts.clock,
             redis_time=parts.redis_time,
             terminate=lambda task_id: parts.canceller.terminate(task_id),
+        )
+
+    def _retention(self) -> Retention:
+        parts = self.parts
+        return Retention(
+            letters=parts.dead_letters,
+            elector=self.elector,
+            clock=parts.clock,
+            redis_time=parts.redis_time,
+            expires_ms=parts.settings.dlq_expires_ms,
+            max_bytes=parts.settings.dlq_max_bytes,
         )
 
     def started_ms(self) -> int:
@@ -288,7 +307,7 @@ class Node:
         return min(self.reaper.step(), self.starving.step())
 
     def _stop_step(self) -> int:
-        return min(self.superseding.step(), self.terminating.step())
+        return min(self.superseding.step(), self.terminating.step(), self.retention.step())
 
     def _publish_step(self) -> int:
         return self.outbox.step()

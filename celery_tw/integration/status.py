@@ -6,6 +6,7 @@ from typing import Any
 from celery_tw.integration.lanes.lanes import LaneControl
 from celery_tw.integration.lanes.views import QueueView
 from celery_tw.stores.redis.claims import Claims
+from celery_tw.stores.redis.dead_letters import DeadLetters
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.timetable import Timetable
 
@@ -32,6 +33,8 @@ class Status:
     ``tw clock accept`` after a step of *held_step* seconds. *fire_path* tells how a fire reaches the broker; *claimed* counts the messages
     that wait in the outbox for a broker apart, *refused* those of them that it has refused, *buried* those that it refused too often.
     *lanes* tells of each fair queue.
+    *dead_letters* are tasks that have failed for good, *dead_letter_bytes* what they take, and *dead_letter_counts* what has become of all
+    there ever were: buried, requeued, purged, expired, dropped.
     """
 
     namespace: str
@@ -52,16 +55,21 @@ class Status:
     refused: int
     buried: int
     lanes: tuple[QueueView, ...]
+    dead_letters: int
+    dead_letter_bytes: int
+    dead_letter_counts: dict[str, int]
 
 
-def read_status(timetable: Timetable, election: Election, claims: Claims, lanes: LaneControl, *, fire_path: str) -> Status:
+def read_status(
+    timetable: Timetable, election: Election, claims: Claims, lanes: LaneControl, letters: DeadLetters, *, fire_path: str
+) -> Status:
     """Return the status of the timetable's namespace."""
     leader, lease_left_ms = election.leader()
     owner = leader.get("owner")
     names, waiting = timetable.count()
     late, oldest_ms = timetable.overdue(grace_ms=1000)
     hold = election.clock_hold()
-    outbox = claims.sizes()
+    outbox, dead = claims.sizes(), letters.totals()
     return Status(
         namespace=timetable.keys.namespace,
         fire_path=fire_path,
@@ -81,6 +89,9 @@ def read_status(timetable: Timetable, election: Election, claims: Claims, lanes:
         refused=outbox.refused,
         buried=outbox.buried,
         lanes=tuple(lanes.stats()),
+        dead_letters=dead.letters,
+        dead_letter_bytes=dead.size,
+        dead_letter_counts=dict(sorted(dead.counts.items())),
     )
 
 

@@ -19,6 +19,8 @@ from celery_tw.integration.dags.dag import DAG
 from celery_tw.integration.dags.parts import sqlalchemy_or_refuse
 from celery_tw.integration.deferring.deferral import Deferral
 from celery_tw.integration.deferring.eject import Ejected, Ejector
+from celery_tw.integration.dlq.dead_letters import DeadLetterBox
+from celery_tw.integration.dlq.refusals import KeepRefusals
 from celery_tw.integration.entries.book import Book
 from celery_tw.integration.entries.views import Backfill, Entry, Page, Slot, Stored
 from celery_tw.integration.hidden_settings import hide_our_urls
@@ -68,6 +70,7 @@ class TimeWheel:
         internal_tasks.register(app)
         app.steps["worker"].add(CarryNodes)
         app.steps["consumer"].add(AnnounceConsumer)
+        app.steps["consumer"].add(KeepRefusals)
         wheel._guard(guard)
         return wheel
 
@@ -222,7 +225,7 @@ class TimeWheel:
     def status(self) -> Status:
         """Return who leads and how the timetable stands."""
         parts = self._parts
-        return read_status(parts.timetable, parts.election, parts.claims, parts.lanes, fire_path=fire_path(self.app))
+        return read_status(parts.timetable, parts.election, parts.claims, parts.lanes, parts.dead_letters, fire_path=fire_path(self.app))
 
     @cached_property
     def lanes(self) -> LaneControl:
@@ -248,6 +251,12 @@ class TimeWheel:
         """What a person can do about messages that a broker apart does not take."""
         check_namespace(self.app, self._parts.election)
         return self._parts.outbox
+
+    @cached_property
+    def dlq(self) -> DeadLetterBox:
+        """Dead letters: tasks that have failed for good, to be looked at, replayed or thrown away."""
+        check_namespace(self.app, self._parts.election)
+        return self._parts.dlq
 
     @cached_property
     def clock(self) -> ClockControl:

@@ -79,7 +79,7 @@ class Outbox:
     """Publishes claimed messages while *elector* leads, looking for them each *idle_ms* at least.
 
     *on_room* is called when the outbox has become shorter, *on_cancelled* with the messages that are kept back, for nobody else will tell
-    what became of them.
+    what became of them. *on_buried* is called with a message that is given up, and why.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Outbox:
         redis_time: RedisTime,
         on_room: Callable[[], None] = lambda: None,
         on_cancelled: Callable[[Sequence[Envelope]], None] = lambda _: None,
+        on_buried: Callable[[Parcel, str], None] = lambda parcel, reason: None,
         idle_ms: int = 1000,
     ) -> None:
         self.claims = claims
@@ -101,6 +102,7 @@ class Outbox:
         self.redis_time = redis_time
         self.on_room = on_room
         self.on_cancelled = on_cancelled
+        self.on_buried = on_buried
         self.idle_ms = idle_ms
         self._epoch: int | None = None
         self._parcels: dict[str, Parcel] = {}
@@ -271,6 +273,7 @@ class Outbox:
     def _refused(self, parcel: Parcel, reason: str, now_ms: int) -> Settlement:
         parcel.refusals += 1
         if parcel.refusals >= REFUSALS:
+            self.on_buried(parcel, reason)
             return self._bury(parcel.claim, {**parcel.mark(), "refusals": parcel.refusals}, reason)
         wait_ms = 1000 * 2 ** (parcel.refusals - 1)
         parcel.wake_ms = now_ms + wait_ms

@@ -52,6 +52,8 @@ class Reaper:
         most: int,
         rest_of: Callable[[bytes], bytes],
         mourn: Callable[[Record], None],
+        bury: Callable[[Record], None] = lambda _: None,
+        take_back: Callable[[Record], None] = lambda _: None,
     ) -> None:
         self.runs = runs
         self.ids = ids
@@ -61,6 +63,8 @@ class Reaper:
         self.most = most
         self.rest_of = rest_of
         self.mourn = mourn
+        self.bury = bury
+        self.take_back = take_back
         self._epoch: int | None = None
         self._pulses: dict[str, Pulse] = {}
         self._looked_ms = 0
@@ -116,10 +120,18 @@ class Reaper:
             logger.warning("%s[%s] goes on elsewhere (loss %d)", record.task, record.task_id, losses)
             facts = {"mid": record.mid, "task": record.task, "task_id": record.task_id, "losses": losses, "reason": "silent"}
             run_reassigned.send(sender=self, **facts)
-        elif verdict == "enough" and self._fail(right, record):
+        elif verdict == "enough":
+            self._give_up(right, record, losses)
+
+    def _give_up(self, right: Right, record: Record, losses: int) -> None:
+        """Fail a run; its message is buried before, for its record goes with the run."""
+        self.bury(record)
+        if self._fail(right, record):
             logger.error("%s[%s] was lost %d times without a new checkpoint and fails", record.task, record.task_id, losses)
             run_given_up.send(sender=self, mid=record.mid, task=record.task, task_id=record.task_id, losses=losses)
             self.mourn(record)
+        else:
+            self.take_back(record)
 
     def _fail(self, right: Right, record: Record) -> bool:
         finish = partial(self.runs.finish, right, "failed", mid=record.mid, task_id=record.task_id, guards=record.guards)

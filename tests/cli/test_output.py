@@ -3,6 +3,8 @@
 import io
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
@@ -15,6 +17,11 @@ def test_views_become_plain_json(capsys):
     document = json.loads(capsys.readouterr().out)
     assert document == {"backfill": {"slots": 1, "first": "2026-01-01T00:00:00+00:00", "last": None, "generation": None}}
     assert plain((1, {2: "x"})) == [1, {"2": "x"}]
+
+
+def test_what_json_has_no_form_for_becomes_text(capsys):
+    write_json({"args": [UUID(int=7), Decimal("1.5")]})
+    assert json.loads(capsys.readouterr().out) == {"args": [str(UUID(int=7)), "1.5"]}
 
 
 def test_a_table_outside_a_terminal_is_aligned_and_never_cut(capsys):

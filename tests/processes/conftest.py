@@ -100,17 +100,30 @@ def make_yard(processes: Processes) -> Iterator[Callable[..., Yard]]:
         close(yard.app)
 
 
+@pytest.fixture
+def on_broker(request: pytest.FixtureRequest, make_yard: Callable[..., Yard], processes: Processes) -> Iterator[Callable[..., Yard]]:
+    """Make a yard on "redis" or on "rabbitmq", with its timetable in Redis."""
+    queues: list[str] = []
+
+    def make(broker: str, **settings: Any) -> Yard:
+        if broker == "redis":
+            return make_yard(**settings)
+        queues.append(f"yard-{uuid4()}")
+        ours = {"broker_url": request.getfixturevalue("rabbitmq_url"), "tw_redis_url": processes.url, "task_default_queue": queues[-1]}
+        ours |= {"broker_transport_options": {}, "broker_heartbeat": 10}  # whom it misses loses its messages
+        return make_yard(**{**ours, **settings})
+
+    yield make
+    if queues:
+        with Connection(request.getfixturevalue("rabbitmq_url")) as connection:
+            for queue in queues:
+                connection.default_channel.queue_delete(queue)
+
+
 @pytest.fixture(params=["redis", "rabbitmq"])
-def yard(request: pytest.FixtureRequest, make_yard: Callable[..., Yard], processes: Processes) -> Iterator[Yard]:
-    """A yard on each broker, with a beat that leads; its timetable is in Redis."""
-    if request.param == "redis":
-        yield make_yard().beat()
-        return
-    url, queue = request.getfixturevalue("rabbitmq_url"), f"yard-{uuid4()}"
-    settings = {"task_default_queue": queue, "broker_transport_options": {}, "broker_heartbeat": 10}  # whom it misses loses its messages
-    yield make_yard(broker_url=url, tw_redis_url=processes.url, **settings).beat()
-    with Connection(url) as connection:
-        connection.default_channel.queue_delete(queue)
+def yard(request: pytest.FixtureRequest, on_broker: Callable[..., Yard]) -> Yard:
+    """A yard on each broker, with a beat that leads."""
+    return on_broker(request.param).beat()
 
 
 @pytest.fixture

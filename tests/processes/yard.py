@@ -34,10 +34,11 @@ One that is killed as it does so keeps the others from it until its mutex expire
 
 
 class Yard:
-    """One place of work; *settings* go to each of its processes."""
+    """One place of work, with the tasks of *module*; *settings* go to each of its processes."""
 
-    def __init__(self, processes: Processes, **settings: Any) -> None:
+    def __init__(self, processes: Processes, *, module: str = "running", **settings: Any) -> None:
         self.processes = processes
+        self.module = module
         self.conf = {**QUICK, "broker_transport_options": SWEEPING, **settings}
         self.ledger = Ledger(processes.ledger)
         self.app = Celery("shop", broker=processes.url, backend=processes.url, set_as_current=False)
@@ -45,7 +46,7 @@ class Yard:
         self.wheel = TimeWheel(self.app)
 
     def beat(self) -> "Yard":
-        self.processes.beat(module="running", conf=self.conf).ready()
+        self.processes.beat(module=self.module, conf=self.conf).ready()
         wait_until(lambda: self.wheel.status().leader, 20, message="the beat to lead")
         return self
 
@@ -53,9 +54,13 @@ class Yard:
         self, pool: str = "prefork", *, failpoint: str = "", once: str = "", concurrency: int = 2, **settings: Any
     ) -> ProcessContainer:
         with _environment("TW_FAILPOINT", failpoint), _environment("TW_FAILPOINT_ONCE", once):
-            worker = self.processes.worker("-c", str(concurrency), pool=pool, module="running", conf={**self.conf, **settings})
+            worker = self.start_worker(pool, concurrency=concurrency, **settings)
         worker.ready()
         return worker
+
+    def start_worker(self, pool: str = "prefork", *, concurrency: int = 2, **settings: Any) -> ProcessContainer:
+        """Start a worker that may die before anybody has seen that it is ready."""
+        return self.processes.worker("-c", str(concurrency), pool=pool, module=self.module, conf={**self.conf, **settings})
 
     def worker_with_a_child_to_die(self, point: str) -> ProcessContainer:
         """Start a worker the first of whose children to come to *point* kills itself there; the next one goes on."""

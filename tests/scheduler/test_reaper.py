@@ -54,6 +54,7 @@ class Ward:
             Election(client, KEYS), clock=self.clock, redis_time=redis_time, owner="me", lease_ms=10_000_000, max_skew_ms=10_000_000
         )
         self.mourned: list[Record] = []
+        self.buried: list[str] = []
         self.reaper = Reaper(
             runs=self.runs,
             ids=EntryIds(Timetable(client, KEYS)),
@@ -63,6 +64,8 @@ class Ward:
             most=MOST,
             rest_of=record_rest,
             mourn=self.mourned.append,
+            bury=lambda record: self.buried.append(record.mid),
+            take_back=lambda record: self.buried.remove(record.mid),
         )
         self.elector.step()
 

@@ -16,6 +16,7 @@ import redis
 
 from celery_tw.clock import RedisTime, SystemClock
 from celery_tw.core.command import Command
+from celery_tw.core.death import Death
 from celery_tw.core.misfire import SkippedRange
 from celery_tw.core.shares import Choice, Segment
 from celery_tw.embedded import EmbeddedServer
@@ -26,6 +27,7 @@ from celery_tw.stores.redis.admitting import Admitting
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.claims import Claims, Settlement
 from celery_tw.stores.redis.codec import unpack_one_time
+from celery_tw.stores.redis.dead_letters import DeadLetters, Requeued
 from celery_tw.stores.redis.deferring import Deferred, Deferring, EntryIds
 from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
 from celery_tw.stores.redis.ejecting import Ejecting
@@ -34,6 +36,7 @@ from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.lanes import Entering, Lanes
 from celery_tw.stores.redis.open_fires import OpenFires, waiting_member
 from celery_tw.stores.redis.refused_messages import RefusedMessages
+from celery_tw.stores.redis.retry_budgets import RetryBudgets
 from celery_tw.stores.redis.runs import Claim, Guard, Right, Runs
 from celery_tw.stores.redis.scripts import script
 from celery_tw.stores.redis.terminations import Terminations
@@ -62,11 +65,13 @@ class Shard:
         self.cancelling = Cancelling(client, KEYS)
         self.ejecting = Ejecting(client, KEYS)
         self.deferring = Deferring(client, KEYS, grace_ms=None, clock=SystemClock())
+        self.letters = DeadLetters(client, KEYS)
         time = RedisTime(SystemClock())
         self.open_fires = OpenFires(client, KEYS)
         self.lanes = Lanes(client, KEYS, lease_ms=60_000, clock=SystemClock())
         self.admitting = Admitting(client, KEYS, self.lanes, lease_ms=60_000)
         self.terminations = Terminations(client, KEYS)
+        self.budgets = RetryBudgets(client, KEYS)
         self.runs = Runs(client, KEYS, redis_time=time, lease_ms=60_000, done_kept_ms=3_600_000, grace_ms=60_000)
 
     @cached_property
@@ -164,6 +169,13 @@ class Shard:
 
     def bury(self) -> None:
         self.claims.settle(self.epoch, [Settlement(claim_id=f"{number}-1", verb="buried", record=BURIED) for number in (1, 2)])
+
+    def bury_letter(self) -> tuple[str, int]:
+        return self.letters.bury("m", b"message", Death(reason="failed", mid="m", token=self.token))
+
+    def requeue_letter(self) -> list[bool]:
+        rest = waiting_task("m1", task_id="t1").pack_rest()
+        return self.letters.requeue([Requeued(letter_id="m", mid="m1", task_id="t1", rest=rest)])
 
     def unbury(self) -> tuple[int, int]:
         buried = RefusedMessages(self.client, KEYS)
@@ -334,6 +346,15 @@ ROWS: dict[str, Row] = {
         because="a person is told that somebody was first, and nothing is sent or recorded twice",
     ),
     "settle": Row(begin=first(Shard.lead, Shard.claim_messages), call=Shard.settle),
+    # Dead letters
+    "bury": Row(begin=Shard.acquire, call=Shard.bury_letter, repeats=True),
+    "requeue_letters": Row(begin=Shard.bury_letter, call=Shard.requeue_letter, repeats=True),
+    "drop_letters": Row(
+        begin=Shard.bury_letter,
+        call=lambda shard: shard.letters.drop(["m"]),
+        second=(0, 0),
+        because="the caller is told that nothing is left to drop, which is so",
+    ),
     # Runs
     "accept_run": Row(begin=Shard.lead, call=Shard.accept),
     "acquire_run": Row(call=Shard.acquire),
@@ -358,6 +379,7 @@ ROWS: dict[str, Row] = {
     ),
     "plan_termination": Row(call=lambda shard: shard.terminations.plan("m", after_ms=1000)),
     "park": Row(begin=Shard.acquire, call=Shard.park, repeats=True),
+    "take_retry": Row(call=lambda shard: shard.budgets.take("shop.tick", tokens=1, per_ms=1000), repeats=True),
     "draw_number": Row(call=lambda shard: shard.runs.draw_number("k", "m1")),
     "claim_unique": Row(call=lambda shard: shard.runs.claim_unique("k", "t1", kept_ms=60_000)),
 }

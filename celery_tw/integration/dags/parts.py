@@ -14,6 +14,7 @@ from celery_tw.core.dag_state import RUN_ENDED, NodeState
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import ImproperlyConfigured
 from celery_tw.integration.dags.open_runs import OpenRuns
+from celery_tw.integration.dlq.node_attempts import forget_attempt
 from celery_tw.settings import Settings
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ class DagParts:
         """Send the events of a node's end."""
         if not settled.accepted:
             return
+        if settled.state in (NodeState.QUEUED, NodeState.CANCELLED):
+            forget_attempt(self.app, str(node_id))
         facts = {"run_id": node_id.run_id, "dag": settled.dag}
         if settled.state not in (None, NodeState.QUEUED):
             events.dag_node_ended.send(sender=self, node=settled.key, state=str(settled.state), attempt=node_id.attempt, **facts)

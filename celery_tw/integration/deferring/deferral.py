@@ -37,9 +37,10 @@ from celery_tw.integration.lanes.entrance import PAST_ITS_LANE, Entrance
 from celery_tw.integration.lanes.lane_producer import LaneProducer, Waits
 from celery_tw.integration.lanes.lane_rule import keep_in_chain, said_lane
 from celery_tw.integration.messages.collecting import collects
-from celery_tw.integration.messages.identity_headers import ETA, MID, identified
+from celery_tw.integration.messages.identity_headers import ETA, identified
 from celery_tw.integration.runs.counting import join
-from celery_tw.integration.runs.sends import draw_number, mint
+from celery_tw.integration.runs.retrying import note_first_send
+from celery_tw.integration.runs.sends import draw_number, mint, snoozes_of
 
 NEVER_DEFERRED = "celery.chord_unlock"
 
@@ -164,11 +165,14 @@ def _replacement(app: Any, deferral: Deferral) -> Callable[..., Any]:
                 return original()(name, args, kwargs, countdown, eta, task_id, marking, connection, *more, **options)
         if (countdown or eta) and tw_defer is not False:
             due_ms = deferral.due_ms(name, countdown=countdown, eta=eta, task=task)
-        headers = identified(options.get("headers"), mint(task_id, retries=options.get("retries") or 0))
+        mid = mint(task_id, retries=options.get("retries") or 0, snoozes=snoozes_of(options.get("headers")))
+        headers = identified(options.get("headers"), mid)
         task_id = join(app, headers, task_id, countdown=countdown, eta=eta)
-        draw_number(task, headers[MID], args, kwargs, task_id=task_id, later=due_ms is not None)
+        draw_number(task, mid, args, kwargs, task_id=task_id, later=due_ms is not None)
         if due_ms is not None:
             headers[ETA] = due_ms
+        else:
+            note_first_send(task, headers)
         routed = options.get("headers") is None and deferral.routes.possible()
         if not routed:
             options["headers"] = headers

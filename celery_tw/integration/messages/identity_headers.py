@@ -9,6 +9,10 @@
 ===========  ==========================================================================================================
 
 ``tw_after`` is the mid of the run whose retry a send is.
+``tw_first`` is when a task was first sent whose retries end with its age, and ``tw_snoozes`` how often a task has put itself off
+(``runs/retrying.py``, ``runs/snoozing.py``).
+``tw_generation`` counts the replays of a dead letter, and ``tw_replay_of`` names the letter that a task is the replay of
+(``dlq/replaying.py``).
 ``tw_counted`` stands in the fires of an entry that may not overlap: the workers say when such a task begins and ends
 (``runs/counting.py``).
 ``periodic_task_name``, which other schedulers write as well, is the entry's name.
@@ -25,10 +29,14 @@ from celery_tw.core.sequence import HEADER, MARK
 MID = "tw_mid"
 ETA = "tw_eta"
 AFTER = "tw_after"
+FIRST = "tw_first"
+SNOOZES = "tw_snoozes"
 SLOT = "tw_slot"
 SEQUENCE = HEADER
 LANE = "tw_lane"
 COUNTED = "tw_counted"
+GENERATION = "tw_generation"
+REPLAY_OF = "tw_replay_of"
 ENTRY = "periodic_task_name"
 
 

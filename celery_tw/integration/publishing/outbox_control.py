@@ -13,6 +13,7 @@ from typing import Any
 from celery_tw.errors import MalformedRecord, UnknownMessage
 from celery_tw.integration.cancellation.announcing import announce, request_of
 from celery_tw.integration.moments import from_ms
+from celery_tw.stores.redis.dead_letters import DeadLetters
 from celery_tw.stores.redis.envelope import Envelope, read_envelope
 from celery_tw.stores.redis.refused_messages import RefusedMessage, RefusedMessages
 
@@ -53,9 +54,10 @@ class OutboxMessageDetails:
 class OutboxControl:
     """The verbs, and what they are about."""
 
-    def __init__(self, app: Any, messages: RefusedMessages) -> None:
+    def __init__(self, app: Any, messages: RefusedMessages, letters: DeadLetters) -> None:
         self.app = app
         self._messages = messages
+        self._letters = letters
 
     def troubled(self, limit: int = SHOWN_AT_MOST) -> list[OutboxMessage]:
         """Return up to *limit* messages that the broker refused, the buried ones first, and the oldest first among them."""
@@ -88,7 +90,9 @@ class OutboxControl:
 
         Raises `UnknownMessage` when one of them is not buried, and touches none then.
         """
-        return len(self._messages.requeue(self._buried(message_ids)))
+        requeued = self._messages.requeue(self._buried(message_ids))
+        self._drop_letters(requeued, counted="requeued")
+        return len(requeued)
 
     def discard(self, message_ids: Iterable[str]) -> int:
         """Throw buried messages away, and make their results REVOKED; return how many, for somebody else may have been first.
@@ -96,8 +100,14 @@ class OutboxControl:
         Raises `UnknownMessage` when one of them is not buried, and touches none then.
         """
         discarded = self._messages.discard(self._buried(message_ids))
+        self._drop_letters(discarded, counted="purged")
         announce(self.app, [envelope for found in discarded if (envelope := _envelope(found)) is not None and envelope.task_id])
         return len(discarded)
+
+    def _drop_letters(self, found: Sequence[RefusedMessage], *, counted: str) -> None:
+        """Let the dead letters of messages go that are no longer in the quarantine."""
+        mids = [envelope.mid for message in found if (envelope := _envelope(message)) is not None and envelope.mid]
+        self._letters.drop(mids, counted=counted)
 
     def _buried(self, message_ids: Iterable[str]) -> list[RefusedMessage]:
         found = self._found(list(dict.fromkeys(message_ids)))

@@ -10,6 +10,7 @@ option                 meaning
 ``ordering_key``       a key template: runs start in the order in which they were sent, in all tasks that name it
 ``idempotency_key``    a key template: a second task with the key has the first one's result
 ``unique``             True, or a key template: not sent again while one waits or runs
+``retry``              a `Retry`: when a body that fails is run again
 ``cancel_grace``       seconds in which a run that is cancelled has to stop before its process is ended; None: it may take its time
 =====================  ====================================================================================================
 """
@@ -22,6 +23,7 @@ from typing import Any
 
 from celery import bootsteps
 
+from celery_tw.core.retry import Retry
 from celery_tw.errors import ImproperlyConfigured
 from celery_tw.runtime.concurrency import slot
 from celery_tw.runtime.idempotency import only_once
@@ -32,7 +34,7 @@ from celery_tw.runtime.unique import alone
 from celery_tw.stores.redis.runs import Guard
 
 TEMPLATES = ("lock", "concurrency_key", "ordering_key", "idempotency_key")
-OPTIONS = (*TEMPLATES, "lock_busy", "max_concurrency", "unique", "cancel_grace")
+OPTIONS = (*TEMPLATES, "lock_busy", "max_concurrency", "unique", "cancel_grace", "retry")
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def refuse_guards_without_base(app: Any) -> None:
 def is_given(task_class: type, option: str) -> bool:
     """Return whether the decorator of a task names *option* with a value of ours; other libraries have methods of such names."""
     value = vars(task_class).get(option)
-    return isinstance(value, str | int | float) and value is not False
+    return isinstance(value, str | int | float | Retry) and value is not False
 
 
 def _template(task: Any, option: str) -> KeyTemplate:

@@ -26,6 +26,7 @@ from celery.app.trace import task_has_custom
 
 from celery_tw.errors import ImproperlyConfigured
 from celery_tw.integration.runs.guarding import OPTIONS, is_given
+from celery_tw.integration.runs.retrying import policy_of
 from celery_tw.integration.runs.task import Task
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class GuardPatterns:
         before = type(task)
         task.__class__ = _guarded(before, options, matching)
         try:
-            _ = task.guarding
+            _ = task.guarding, policy_of(task)
         except ImproperlyConfigured as error:
             task.__class__ = before
             raise ImproperlyConfigured(f"guard, pattern {matching[-1]!r}: {error}") from error
@@ -111,6 +112,8 @@ class GuardPatterns:
 def _guarded(before: type, options: Mapping[str, Any], matching: list[str]) -> type:
     """Return the class *before* with our base and *options*; its own options, and a call of its own, stand."""
     own = {option: vars(before)[option] for option in OPTIONS if is_given(before, option)}
+    if vars(before).get("tw_retry") is not None:
+        own["retry"] = vars(before)["tw_retry"]
     body: dict[str, Any] = {**options, **own, "tw_patterns": matching, "abstract": False, "__module__": before.__module__}
     if issubclass(before, Task):
         return type(before.__name__, (before,), body)

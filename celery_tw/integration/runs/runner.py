@@ -32,7 +32,8 @@ from celery_tw.core.node_id import NodeId
 from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, StoreUnavailable, TaskCancelled, TaskYielded
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
-from celery_tw.integration.messages.identity_headers import AFTER, MID
+from celery_tw.integration.messages.identity_headers import AFTER, MID, REPLAY_OF
+from celery_tw.integration.runs.forerunners import let_end, lives
 from celery_tw.integration.runs.kept_results import ignores_result, stores_errors
 from celery_tw.integration.runs.mourning import mourn_here
 from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown, read_outcome
@@ -44,6 +45,7 @@ from celery_tw.runtime.late_answers import LateAnswers
 from celery_tw.runtime.lease import Lease
 from celery_tw.runtime.run import Run, State
 from celery_tw.settings import Settings
+from celery_tw.stores.redis.dead_letters import DeadLetters
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.runs import Answer, Claim, Guard, Right, Runs
@@ -54,8 +56,6 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 0.8
 ACQUIRE_PATIENCE_S = 20.0
 RETRY_S = 0.2
-END_PATIENCE_S = 1.0
-END_LOOK_S = 0.01
 LOOK_AGAIN_MS = 30_000
 SOONEST_MS = 1000
 RETURN_DELAY_MS = 2000
@@ -92,6 +92,7 @@ class Runner:
         self.clock = SystemClock()
         client, keys = broker.connect(app, timeout_s=TIMEOUT_S), Keys(self.settings.namespace)
         self.runs = runs_on(app, client, keys, self.settings, RedisTime(self.clock))
+        self.letters = DeadLetters(client, keys)
         self.ids = EntryIds(Timetable(client, keys))
         self.process = f"{socket.gethostname()}:{os.getpid()}"
         self.processes = (self.process, f"{socket.gethostname()}:{os.getppid()}")
@@ -119,7 +120,8 @@ class Runner:
             guards=task.guarding.guards(args, kwargs),
             long=task.long,
         )
-        self._let_end(header_of(request, AFTER))
+        let_end(self.runs, header_of(request, AFTER))
+        self._let_die(header_of(request, REPLAY_OF))
         asked_ms = self.clock.boot_ms()
         answer = self._acquire(claim)
         for passed_over in answer.passed_over:
@@ -136,17 +138,23 @@ class Runner:
             run.move(State.FAILED)
             mourn_here(task, run)
             raise Ignore("lost too often")
+        self._count_redelivery(request, run)
         failpoint("R1")
         return self._conclude(task, run, self._body(task, run, args, kwargs))
 
-    def _let_end(self, mid: str | None) -> None:
-        """Wait a moment for the run *mid*, whose retry this is, to end: Celery writes RETRY after sending the retry, over any result."""
-        deadline_s = time.monotonic() + END_PATIENCE_S
+    def _let_die(self, mid: str | None) -> None:
+        """Put a replay off while the run that it comes after still lives."""
+        if mid and lives(self.runs, mid, silent_ms=self.settings.heartbeat_timeout_ms):
+            raise Postponed(SOONEST_MS)
+
+    def _count_redelivery(self, request: Any, run: Run) -> None:
+        """Count a body that begins once more, for a message that came back."""
+        if self.settings.dlq == "off" or not (request.delivery_info or {}).get("redelivered"):
+            return
         try:
-            while mid and self.runs.is_on_record(mid) and time.monotonic() < deadline_s:
-                time.sleep(END_LOOK_S)
+            self.letters.count_redelivery(run.mid)
         except StoreUnavailable as error:
-            logger.debug("whether run %s has ended is not known: %s", mid, error)
+            logger.debug("%s[%s] began once more, which was not counted: %s", run.task, run.task_id, error)
 
     def _acquire(self, claim: Claim) -> Answer:
         """Ask until Redis answers; a task for which it does not is given back to the broker."""
@@ -191,7 +199,7 @@ class Runner:
 
     def _body(self, task: Any, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
-            return task.tw_body(*args, **kwargs)
+            return task.tw_attempt(*args, **kwargs)
         except TaskCancelled as cancelled:
             raise self._cancelled(task, run, cancelled) from None
         except TaskYielded:
@@ -275,6 +283,8 @@ class Runner:
         """Finish a run whose task has come to *state*, as Celery calls it; None when its process was told to exit."""
         failpoint("R4")
         self.heartbeat.remove(run)
+        if run.state is State.LOST:
+            self._lay_to_rest(run)
         if run.state in (State.DONE, State.LOST, State.YIELDED):
             return
         if state is None and run.long:
@@ -302,6 +312,12 @@ class Runner:
             self._end(task, run, verb)
         except (StoreUnavailable, StoreRefused) as error:
             logger.warning("%s[%s] ended as %s, which was not put on record: %s", run.task, run.task_id, verb, error)
+
+    def _lay_to_rest(self, run: Run) -> None:
+        try:
+            self.runs.lay_to_rest(run.mid)
+        except StoreUnavailable as error:
+            logger.debug("%s[%s] has ended, which a replay of it learns later: %s", run.task, run.task_id, error)
 
     def _end(self, task: Any, run: Run, verb: str) -> None:
         self._finish(run, verb)

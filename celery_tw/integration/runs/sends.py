@@ -16,21 +16,21 @@ from celery._state import get_current_task
 from celery_tw.core.identity import random_id
 from celery_tw.core.node_id import NodeId, mid_of_send
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured
-from celery_tw.integration.messages.identity_headers import AFTER
+from celery_tw.integration.messages.identity_headers import AFTER, SNOOZES
 from celery_tw.integration.runs.outcomes import Retries
-from celery_tw.integration.runs.runner import runner_of
+from celery_tw.integration.runs.runner import header_of, runner_of
 from celery_tw.runtime.run import Run, State
 from celery_tw.runtime.unique import CLAIM_MS
 
 logger = logging.getLogger(__name__)
 
 
-def mint(task_id: str | None, *, retries: int = 0) -> str:
+def mint(task_id: str | None, *, retries: int = 0, snoozes: int = 0) -> str:
     """Return the mid of a send that is about to be made."""
     if not task_id:
         return random_id()
     if NodeId.parse(task_id) is not None:
-        return mid_of_send(task_id, retries)
+        return mid_of_send(task_id, retries, snoozes)
     run = present_run()
     if run is not None and (run.state is State.RAN or task_id == run.task_id):
         return str(uuid5(NAMESPACE_OID, f"{run.mid}:{task_id}:{retries}"))
@@ -79,16 +79,27 @@ def give_back_unique(task: Any, key: str, task_id: str) -> None:
 
 
 def write_down_retry(task: Any, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> bool:
-    """Put a run's own retry on record before it is sent, so that one of the two is done whenever the process dies.
+    """Put a run's own retry, or its being put off, on record before it is sent, so that one of the two is done whenever the process dies.
 
     The retry says in *options* after which run it comes. Return False when the run is another process's by now, whose retry it is to send;
     any other send is none of this.
     """
     run = present_run()
-    if run is None or task_id != run.task_id or (options.get("retries") or 0) <= (task.request.retries or 0):
+    if run is None or task_id != run.task_id or not _comes_after(options, task.request):
         return True
     options["headers"] = {**(options.get("headers") or {}), AFTER: run.mid}
     return runner_of(task.app).write_down_retry(task, run, Retries(task_id, args, kwargs, dict(options)))
+
+
+def snoozes_of(headers: Mapping[str, Any] | None) -> int:
+    """Return how often the task of a message with these *headers* has put itself off."""
+    return int((headers or {}).get(SNOOZES) or 0)
+
+
+def _comes_after(options: Mapping[str, Any], request: Any) -> bool:
+    """Return whether a send with these *options* follows on *request*, as its retry or because it puts itself off."""
+    present = (request.retries or 0, int(header_of(request, SNOOZES) or 0))
+    return (options.get("retries") or 0, snoozes_of(options.get("headers"))) > present
 
 
 def long_queue(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,18 @@ directly, or eagerly, it is a plain Celery task: no guard, no Redis.
 """
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import celery
 from celery import signals
 
+from celery_tw.core.retry import Retry
 from celery_tw.integration.runs import draining
 from celery_tw.integration.runs.guarding import Guarding, read_guarding
+from celery_tw.integration.runs.retrying import attempt, policy_of
 from celery_tw.integration.runs.runner import runner_of
 from celery_tw.integration.runs.sends import claim_unique, give_back_unique, write_down_retry
+from celery_tw.integration.runs.snoozing import snoozed
 from celery_tw.integration.timewheel import TimeWheel
 
 
@@ -33,9 +36,17 @@ class Task(celery.Task):
     idempotency_key: str | None = None
     unique: bool | str | None = None
     cancel_grace: float | None = None
+    tw_retry: Retry | None = None
 
     long = False
     tw_guarded = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Keep the option ``retry`` apart from the method of that name, which it would hide."""
+        super().__init_subclass__(**kwargs)
+        option = vars(cls).get("retry")
+        if option is not None and not callable(option):
+            cls.tw_retry, cls.retry = option, _method_before(cls)
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
@@ -44,7 +55,7 @@ class Task(celery.Task):
         draining.install(app)
         task = app._tasks.get(cls.name)
         if task is not None:
-            _ = task.guarding
+            _ = task.guarding, policy_of(task)
 
     @cached_property
     def guarding(self) -> Guarding:
@@ -57,12 +68,20 @@ class Task(celery.Task):
         if request.called_directly or "tw_run" in vars(request):
             return super().__call__(*args, **kwargs)
         if request.is_eager:
-            return self.tw_body(*args, **kwargs)
+            return self.tw_attempt(*args, **kwargs)
         return runner_of(self.app).call(self, args, kwargs)
+
+    def tw_attempt(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the body; what it fails with may become a retry."""
+        return attempt(self, args, kwargs)
 
     def tw_body(self, *args: Any, **kwargs: Any) -> Any:
         """Run what the guards are held for: the task's ``run``, or the ``__call__`` of the class that a pattern has guarded."""
         return self.run(*args, **kwargs)
+
+    def snooze(self, seconds: float) -> NoReturn:
+        """Let the task begin again in *seconds*, as the same attempt; raises Celery's `Retry`, which the body lets pass."""
+        raise snoozed(self, seconds)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
         """Send the task; see `celery.Task.apply_async`. A unique task that waits or runs already is not sent: its result is returned."""
@@ -80,6 +99,12 @@ class Task(celery.Task):
         except BaseException:
             give_back_unique(self, key, task_id)
             raise
+
+
+def _method_before(task_class: type[celery.Task]) -> Any:
+    """Return the method ``retry`` that an option of that name hides in *task_class*."""
+    found = (vars(each).get("retry") for each in task_class.__mro__)
+    return next(method for method in found if callable(method))
 
 
 @signals.task_postrun.connect(weak=False, dispatch_uid="celery_tw.runs")

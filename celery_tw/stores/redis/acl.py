@@ -51,7 +51,7 @@ SINCE_7_2 = ("client|setinfo",)
 """A command that redis-py sends when it connects; older servers do not know it and refuse a rule that names it."""
 READING = (
     "get", "hget", "hgetall", "hkeys", "hlen", "hmget", "hscan", "llen", "lrange", "mget", "pttl", "smembers", "time", "xlen", "xrange",
-    "xread", "xrevrange", "zcard", "zcount", "zmscore", "zrange", "zrevrange", "zscore",
+    "xread", "xrevrange", "zcard", "zcount", "zmscore", "zrange", "zrevrange", "zrevrank", "zscore",
 )  # fmt: skip
 WRITING = ("evalsha", "script|load", "multi", "exec", "incr", "incrby", "hset", "hdel", "del", "set")
 ASKED_AT_THE_START = ("config|get",)

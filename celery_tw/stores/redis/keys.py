@@ -16,7 +16,7 @@ key                 type    life        holds (written by)
 ``held``            hash    until freed one-time entry id → due ms while paused (clients)
 ``by-task``         hash    until fired task id → ids of the one-time tasks that wait under it, with a blank between (clients, leader)
 ``cancelled``       zset    7 days      task id → ms of its last cancellation (clients, workers)
-``answer:<nonce>``  string  1 minute    what a cancellation answered, should the call be repeated (clients, workers)
+``answer:<nonce>``  string  1 minute    what a call answered, should it be repeated (clients, workers)
 ``seen``            string  for ever    when a leader last renewed its lease, in Redis ms (leader)
 ``tomb:<name>``     string  7 days      what a removal leaves: the entry's id and the remover's start ms (clients, leader)
 ``fired``           zset    10 minutes  mid → ms of one-time tasks fired soon after they were stored (leader)
@@ -31,6 +31,7 @@ key                 type    life        holds (written by)
 ``run:<mid>``       hash    7 days      one run, for ever while it holds a message: ``state`` ``token`` ``owner`` … (workers, leader)
 ``lease:<mid>``     string  300 s       the token of the process that runs it (workers)
 ``running``         hash    until done  mid → a counter that moves as long as its process lives (workers, leader)
+``zombies``         zset    7 days      mid of a run whose process has lost it and runs on → ms when it was last heard (workers)
 ``token``           string  for ever    the highest fencing token ever given (workers)
 ``done:<p>:<b>``    set     expires     digests of the mids of finished runs, by period and bucket (workers, leader)
 ``lock:<key>``      string  300 s       the mid of the run that holds it (workers, leader)
@@ -38,6 +39,7 @@ key                 type    life        holds (written by)
 ``order:<key>``     zset    7 days      mid → its number; the lowest is the head (clients, workers, leader)
 ``idem:<key>``      hash    1 day       the run under an idempotency key, and its result (workers, leader)
 ``unique:<key>``    string  expires     the id of the task that waits or runs under it (clients, workers)
+``budget:<task>``   string  until full  when the bucket of a task's retries is full again, in ms (workers)
 ``wait:<kind>:<k>`` zset    1 day       ``<entry id>:<mid>`` of parked tasks, in their turn (workers, leader)
 ``lanes``           set     until empty the queues that have messages waiting in lanes (clients, workers, leader)
 ``lane:<q>:<lane>`` zset    until empty id of a one-time task that waits to go on → ms when it came (clients, workers, leader)
@@ -49,6 +51,12 @@ key                 type    life        holds (written by)
 ``open:<name>``     hash    expires     id of a task of an entry's fire that has not ended, or dag:<run id> → state, until when (leader,
                                workers)
 ``head:<kind>:<k>`` hash    7 days      the head of an order, since when, and whether it has started (workers, leader)
+``dlq``             zset    until swept id of a dead letter → ms of its last death (workers, leader, clients)
+``dead:<id>``       hash    until swept ``message`` ``facts`` ``first`` ``last`` ``count`` ``size`` ``occasion`` (workers, leader, clients)
+``dlq-bytes``       string  for ever    the size of all dead letters together (workers, leader, clients)
+``dlq-counts``      hash    for ever    how many were ``buried`` ``requeued`` ``purged`` ``expired`` ``dropped`` (workers, leader, clients)
+``requeued:<id>``   string  1 minute    the occasion of a dead letter that was requeued: a late signal of it is no letter (clients)
+``redelivered:<m>`` string  7 days      how often a message that came back has been started (workers)
 ``ckpt:<task id>``  string  7 days      the last checkpoint of a task, as JSON (workers)
 ``drain:<host:pid>`` string 1 day       a worker that shuts down warmly (workers)
 ``leader``          hash    lease       ``owner`` ``epoch`` ``counter`` and who that is (leader)
@@ -82,6 +90,8 @@ WAIT_KEPT_MS = 24 * 3600 * 1000
 DRAIN_KEPT_MS = 24 * 3600 * 1000
 IDEMPOTENCY_KEPT_MS = 24 * 3600 * 1000
 ADMITTED_KEPT_MS = 3600 * 1000
+OCCASION_KEPT_MS = 60 * 1000
+REDELIVERED_KEPT_MS = 7 * 24 * 3600 * 1000
 NEWS_KEPT = 10_000
 LONGEST_ID = 18
 NEWS_KEPT_MS = 60_000
@@ -220,6 +230,10 @@ class Keys:
         return f"{self.tag}:running"
 
     @property
+    def zombies(self) -> str:
+        return f"{self.tag}:zombies"
+
+    @property
     def token(self) -> str:
         return f"{self.tag}:token"
 
@@ -271,8 +285,32 @@ class Keys:
     def terminations(self) -> str:
         return f"{self.tag}:terminations"
 
+    @property
+    def dlq(self) -> str:
+        return f"{self.tag}:dlq"
+
+    @property
+    def dlq_bytes(self) -> str:
+        return f"{self.tag}:dlq-bytes"
+
+    @property
+    def dlq_counts(self) -> str:
+        return f"{self.tag}:dlq-counts"
+
+    def dead(self, letter_id: str) -> str:
+        return f"{self.tag}:dead:{letter_id}"
+
+    def requeued(self, letter_id: str) -> str:
+        return f"{self.tag}:requeued:{letter_id}"
+
+    def redelivered(self, mid: str) -> str:
+        return f"{self.tag}:redelivered:{mid}"
+
     def open_fires(self, name: str) -> str:
         return f"{self.tag}:open:{name}"
+
+    def retry_budget(self, task: str) -> str:
+        return f"{self.tag}:budget:{task}"
 
     def checkpoint(self, task_id: str) -> str:
         return f"{self.tag}:ckpt:{task_id}"

@@ -176,6 +176,17 @@ class Runs:
         with translated_errors("EXISTS"):
             return bool(self.client.exists(self.keys.run(mid)))
 
+    def lives(self, mid: str, *, silent_ms: int) -> bool:
+        """Return whether a process has the run, or has lost it and was heard within *silent_ms*."""
+        with translated_errors("lives"), self.client.pipeline(transaction=False) as pipe:
+            owner, heard_ms, (seconds, _) = pipe.hget(self.keys.run(mid), "owner").zscore(self.keys.zombies, mid).time().execute()
+        return bool(owner) or (heard_ms is not None and int(seconds) * 1000 - heard_ms < silent_ms)
+
+    def lay_to_rest(self, mid: str) -> None:
+        """Note that the body of a run has ended whose process had lost it."""
+        with translated_errors("ZREM"):
+            self.client.zrem(self.keys.zombies, mid)
+
     def cancelled_since(self, task_id: str, since_ms: int) -> bool:
         """Return whether a task was cancelled at or after *since_ms*, in Redis time; storing it again lets that be forgotten."""
         with translated_errors("ZSCORE"):
@@ -234,7 +245,7 @@ class Runs:
 
     def _beat(self, runs: Sequence[tuple[str, str, str, Sequence[Guard]]], *, extend: bool, processes: tuple[str, str]) -> list[str]:
         shard = self.keys
-        keys: list[str | bytes] = [shard.running, *map(shard.drain, processes)]
+        keys: list[str | bytes] = [shard.running, *map(shard.drain, processes), shard.zombies]
         args: list[Argument] = [self.lease_ms, RUN_KEPT_MS, "extend" if extend else "beat"]
         for mid, token, task_id, guards in runs:
             keys += (shard.run(mid), shard.lease(mid), *(shard.guard(guard.kind, guard.key) for guard in guards))

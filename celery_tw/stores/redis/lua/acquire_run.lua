@@ -6,6 +6,7 @@
 --       | {now, 'busy', ms left, 'stored' or ''} (this run has a runner) | {now, 'wait', guard, ms left, mids passed over} | {now, 'leaderless'} | {now, 'period'}
 -- A repeated call brings the same owner, and is answered as the first one was.
 -- The counter of a run begins at its token: a new process is never taken for the silent one before it.
+-- A run that was buried has failed for good, whether its process lived to say so or not.
 -- A record with a message holds the only copy there is, so it stays until the run has ended.
 local run, lease, running, token_key, done, done_before, leader, seen = unpack(KEYS, 1, 8)
 local mid, digest, owner, task, task_id, lease_ms, period, kept, long, grace, guards_text, order_kept, run_kept = unpack(ARGV, 1, 13)
@@ -19,6 +20,7 @@ if redis.call('SISMEMBER', done, digest) == 1 or redis.call('SISMEMBER', done_be
 local state, holder, token, result, lost, envelope = unpack(redis.call('HMGET', run, 'state', 'owner', 'token', 'result', 'lost', 'envelope'))
 if holder == owner and state == 'running' then return {now_text, 'run', token, lost or '0'} end
 if holder == owner and state == 'ran' then return {now_text, 'ran', token, result} end
+if redis.call('HEXISTS', run, 'buried') == 1 then return {now_text, 'done'} end
 local held_ms = redis.call('PTTL', lease)
 if held_ms > 0 then return {now_text, 'busy', held_ms, envelope and 'stored' or ''} end
 if long == 'long' and redis.call('EXISTS', leader) == 0 then

@@ -1,0 +1,1 @@
+"""Dead letters: tasks that have failed for good, kept so that they can be read, understood and replayed."""

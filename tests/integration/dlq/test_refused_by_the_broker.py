@@ -1,0 +1,82 @@
+"""What RabbitMQ does not take is a dead letter as well as a message in the quarantine of the outbox, and leaves both together."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+from kombu import Connection, Exchange, Queue
+
+from celery_tw import TimeWheel
+from celery_tw.integration.node import Node
+from celery_tw.scheduler.outbox import REFUSALS
+from tests.claiming import claim
+
+
+@pytest.fixture
+def exchange() -> str:
+    """The name of an exchange that nobody has declared."""
+    return f"tw-{uuid4().hex}"
+
+
+@pytest.fixture
+def shop(make_app: Callable[..., Celery], redis_url: str, rabbitmq_url: str) -> Celery:
+    app = make_app("shop", broker_url=rabbitmq_url, tw_redis_url=redis_url, tw_defer_eta="always", tw_defer_min_delay=0)
+    TimeWheel(app)
+
+    @app.task(name="shop.add", shared=False)
+    def add(number: int) -> int:
+        return number
+
+    return app
+
+
+def publish(leader: Node, times: int) -> None:
+    for _ in range(times):
+        for parcel in leader.outbox._parcels.values():
+            parcel.wake_ms = 0
+        leader.outbox.step()
+
+
+@pytest.fixture
+def result(shop: Celery, leader: Node, exchange: str) -> Any:
+    """A task that the broker has refused for good."""
+    result = shop.tasks["shop.add"].apply_async((7,), exchange=exchange, routing_key="here", countdown=0.1)
+    claim(leader, 1)
+    publish(leader, REFUSALS)
+    return result
+
+
+def test_its_letter_names_the_reason_and_is_replayed_by_way_of_the_outbox(shop: Celery, leader: Node, exchange: str, result: Any) -> None:
+    wheel = TimeWheel(shop)
+    (letter,) = wheel.dlq.list().letters
+    assert (letter.reason, letter.task_id, letter.attempts, "no exchange" in letter.message) == ("refused", result.id, REFUSALS, True)
+
+    with Connection(shop.conf.broker_url) as connection:
+        channel = connection.default_channel
+        queue = Queue(f"{exchange}-queue", Exchange(exchange, type="direct"), routing_key="here")(channel)
+        queue.declare()
+        try:
+            assert wheel.dlq.requeue(ids=[letter.letter_id]).count == 1
+            publish(leader, 1)
+            came = queue.get(no_ack=True)
+        finally:
+            queue.delete()
+            channel.exchange_delete(exchange)
+
+    assert (came.headers["id"], came.headers["tw_mid"]) == (result.id, letter.mid)
+    assert (wheel.dlq.count(), wheel.outbox.troubled()) == (0, [])
+
+
+@pytest.mark.parametrize("verb", ["requeue", "discard"])
+def test_its_letter_goes_with_it_when_it_leaves_the_quarantine(shop: Celery, result: Any, verb: str) -> None:
+    wheel = TimeWheel(shop)
+    getattr(wheel.outbox, verb)(wheel.outbox.buried_ids())
+    assert wheel.dlq.count() == 0
+
+
+def test_a_purged_letter_leaves_the_quarantine_too(shop: Celery, result: Any) -> None:
+    wheel = TimeWheel(shop)
+    assert wheel.dlq.purge() == 1
+    assert (wheel.outbox.buried_ids(), wheel.dlq.count()) == ([], 0)
