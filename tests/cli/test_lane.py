@@ -1,11 +1,12 @@
 """`tw lane`: what it shows, asks, does and says."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from celery import Celery
 
-from celery_tw import TimeWheel
+from celery_tw import InvalidLane, TimeWheel
 from tests.cli.conftest import CommandLine
 
 HOUR_MS = 3_600_000
@@ -118,3 +119,15 @@ def test_the_status_tells_of_fair_queues(cli: CommandLine, wait: Callable[..., s
 
     (line,) = [line for line in status.splitlines() if line.startswith("queue celery")]
     assert line.partition("  ")[2].strip() == "fair, no worker has said that it consumes it, 1 wait (low 1), the oldest 5 h, 1 too long"
+
+
+def test_a_program_says_which_tasks_it_means(wheel: TimeWheel, wait: Callable[..., str]) -> None:
+    wait("low", hours=2)
+    wait("low")
+
+    with pytest.raises(TypeError, match="boost takes the id of a task, or says which are meant"):
+        wheel.lanes.boost()
+    with pytest.raises(InvalidLane):
+        wheel.lanes.boost(lane="low", to="urgent")
+    assert wheel.lanes.boost(older_than=timedelta(hours=1)) == 1
+    assert [lane.waiting for lane in wheel.lanes.stats()[0].lanes] == [1, 0, 1]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import celery
 import pytest
 import redis
 from celery import Celery, signals
@@ -38,7 +39,13 @@ def leader(shop: Celery) -> Iterator[Node]:
     node.close()
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
+threads_stand_still = pytest.mark.skipif(
+    celery.VERSION[:2] < (5, 6), reason="this Celery's worker with threads takes no further task when it reserves one at a time"
+)
+"""Seen without the plug-in as well."""
+
+
+@pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=threads_stand_still)])
 def fair_shop(request: pytest.FixtureRequest, redis_url: str, redis_client: redis.Redis) -> Iterator[Shop]:
     """A shop with one fair queue, on each kind of broker."""
     broker_url = redis_url if request.param == "redis" else request.getfixturevalue("rabbitmq_url")

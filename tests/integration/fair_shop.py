@@ -8,6 +8,7 @@ import redis
 from celery import Celery
 
 from celery_tw import TimeWheel
+from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.node import Node
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import Keys
@@ -69,8 +70,13 @@ class Shop:
 
     @contextmanager
     def working(self, *, concurrency: int = 1) -> Iterator[None]:
-        """Run a worker whose tasks are threads of this process."""
-        with stock_worker(self.app, pool="threads", concurrency=concurrency):
+        """Run a worker in this process that runs so many tasks at once.
+
+        One by one is solo on Redis, where the threads of the oldest Celery come to a standstill, and threads on RabbitMQ, where solo takes
+        seconds for each.
+        """
+        pool = "solo" if concurrency == 1 and shares_redis(self.app) else "threads"
+        with stock_worker(self.app, pool=pool, concurrency=concurrency):
             yield
 
     def work(self, starts: int) -> list[tuple[str, str]]:
