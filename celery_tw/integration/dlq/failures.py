@@ -97,7 +97,7 @@ def bury_failure(burying: Burying, task: Any, task_id: Any, exception: Any, einf
     context = task.request
     if context.id != task_id or context.called_directly or context.is_eager:
         raw = received(task_id)
-        if raw is None:
+        if raw is None or raw.app is not task.app or raw.task.name != task.name:
             return
         context = raw._context
     bury_request(burying, task, context, getattr(exception, "exc", None) or exception, einfo)

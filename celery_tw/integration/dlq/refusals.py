@@ -25,6 +25,7 @@ from celery_tw.integration.dlq.deaths import death_of
 from celery_tw.integration.dlq.failures import safely
 from celery_tw.integration.dlq.flaws import flaw_of
 from celery_tw.integration.dlq.poison import starts_of_poison
+from celery_tw.integration.dlq.remains import received
 from celery_tw.integration.runs.kept_results import stores_errors
 from celery_tw.integration.runs.received import envelope_of_message
 from celery_tw.stores.redis.envelope import read_envelope
@@ -57,6 +58,7 @@ class KeepRefusals(bootsteps.Step):
                     except SPOILS_A_WORKER as error:
                         if message.acknowledged:
                             raise
+                        _let_go(message)
                         keep(app, consumer, message, error, MALFORMED)
                 message.reject_log_error(logger, consumer.connection_errors)
                 return None
@@ -64,6 +66,15 @@ class KeepRefusals(bootsteps.Step):
             return on_task_received
 
         consumer.on_decode_error, consumer.create_task_handler = keep_and_drop, create_task_handler
+
+
+def _let_go(message: Any) -> None:
+    """Let the worker have no request of a message any more that it could not hand to its pool."""
+    from celery.worker.state import task_ready  # noqa: PLC0415 - only a worker has it
+
+    request = received(message.headers["id"])
+    if request is not None:
+        task_ready(request)
 
 
 @signals.task_unknown.connect(weak=False, dispatch_uid="celery_tw.dlq")

@@ -9,6 +9,7 @@ import pytest
 import redis
 from celery import Celery, chord
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.worker import state
 
 import celery_tw
 from celery_tw import TimeWheel, events
@@ -189,6 +190,7 @@ def test_what_the_worker_refuses_is_kept_whole_and_the_worker_goes_on(app: Celer
             publish(app, **{"task": "shop.add", "tw_mid": f"m{number}", **sent})
         letters = {letter.letter_id: letter for letter in dead(len(REFUSED))}
         assert add.delay(1, 2).get(timeout=TIMEOUT_S) == 3
+        wait_until(lambda: not state.reserved_requests, message="nothing to be reserved")
 
     for number, (reason, sent) in enumerate(REFUSED):
         body, letter = sent["body"], letters[f"m{number}"]
