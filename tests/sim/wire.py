@@ -183,7 +183,7 @@ class Wire(FakeRedisConnection):
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         self.connect()
-        commands = [[self.encoder.encode(word) for word in words] for words in command]
+        commands = [_words(words) if isinstance(words, bytes) else [self.encoder.encode(word) for word in words] for words in command]
         self.caller.ask(self, _label(commands), commands)
 
     def read_response(self, *args: Any, **options: Any) -> Any:
@@ -218,3 +218,15 @@ def _without_block(command: list[bytes]) -> tuple[list[bytes], int]:
         return command, 0
     at = upper.index(b"BLOCK")
     return command[:at] + command[at + 2 :], int(command[at + 1]) * 1000
+
+
+def _words(packed: bytes) -> list[bytes]:
+    """Return the words of one command as it goes over the wire."""
+    words: list[bytes] = []
+    at = packed.index(b"\r\n") + 2
+    while at < len(packed):
+        begin = packed.index(b"\r\n", at) + 2
+        end = begin + int(packed[at + 1 : begin])
+        words.append(packed[begin:end])
+        at = end + 2
+    return words
