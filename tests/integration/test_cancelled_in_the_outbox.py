@@ -33,7 +33,7 @@ def test_its_result_becomes_revoked_and_it_does_not_go_out(shop: Celery, leader:
     claim(leader, 2)
 
     assert not TimeWheel(shop).cancel(result.id).found
-    leader.outbox.step()
+    leader.duties.outbox.step()
 
     wait_until(lambda: revoked, message="the cancellation to be announced")
     assert (revoked, result.state, other.state) == ([result.id], "REVOKED", "PENDING")
@@ -50,7 +50,7 @@ def test_its_chord_fails_instead_of_waiting_for_ever(shop: Celery, leader: Node)
 
     for part in result.parent.results:
         TimeWheel(shop).cancel(part.id)
-    leader.outbox.step()
+    leader.duties.outbox.step()
 
     with pytest.raises(Exception, match="revoked"):
         result.get(timeout=10)

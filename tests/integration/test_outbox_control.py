@@ -42,9 +42,9 @@ def wheel(shop: Celery) -> TimeWheel:
 def publish(leader: Node, times: int) -> None:
     """Let *leader* publish what waits in the outbox, *times* without waiting in between."""
     for _ in range(times):
-        for parcel in leader.outbox._parcels.values():
+        for parcel in leader.duties.outbox._parcels.values():
             parcel.wake_ms = 0
-        leader.outbox.step()
+        leader.duties.outbox.step()
 
 
 def bury(shop: Celery, leader: Node, exchange: str, count: int = 1) -> list[Any]:

@@ -67,8 +67,8 @@ def test_one_that_moved_in_the_last_moment_goes_on(app: Celery, dead: Dead, lost
 
 
 def test_the_leader_buries_what_it_gives_up(app: Celery, dead: Dead, lost: Record, leader: Node) -> None:
-    leader.reaper.bury(lost)
-    leader.reaper.mourn(lost)
+    leader.duties.reaper.bury(lost)
+    leader.duties.reaper.mourn(lost)
 
     (letter,) = dead()
     assert letter.count == 1

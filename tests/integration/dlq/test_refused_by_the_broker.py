@@ -34,9 +34,9 @@ def shop(make_app: Callable[..., Celery], redis_url: str, rabbitmq_url: str) -> 
 
 def publish(leader: Node, times: int) -> None:
     for _ in range(times):
-        for parcel in leader.outbox._parcels.values():
+        for parcel in leader.duties.outbox._parcels.values():
             parcel.wake_ms = 0
-        leader.outbox.step()
+        leader.duties.outbox.step()
 
 
 @pytest.fixture
