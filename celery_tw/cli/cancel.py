@@ -24,8 +24,10 @@ def cancel(ctx: click.Context, task_ids: tuple[str, ...], reason: str, terminate
     TASK_ID is the id of a task that was sent with an ETA, or of the fire of a one-time entry. What does not wait may be on its way: the
     workers are asked to revoke it. A task with one of our bases that runs already is asked to stop; any other is left to run.
     """
-    wheel = wheel_of(ctx)
     wanted = list(dict.fromkeys(task_ids))
+    if "" in wanted:
+        raise click.BadParameter("a task id is not empty", param_hint="TASK_ID")
+    wheel = wheel_of(ctx)
     if not yes:
         click.confirm(_question(wheel, wanted), abort=True, err=True)
     cancelled = [wheel.cancel(task_id, reason, terminate_after=terminate_after) for task_id in wanted]
