@@ -94,7 +94,7 @@ class Runner:
         self.runs = runs_on(app, client, keys, self.settings, RedisTime(self.clock))
         self.letters = DeadLetters(client, keys)
         self.ids = EntryIds(Timetable(client, keys))
-        self.process = f"{socket.gethostname()}:{os.getpid()}"
+        self.process = this_process()
         self.processes = (self.process, f"{socket.gethostname()}:{os.getppid()}")
         self.heartbeat = Heartbeat(
             self.runs,
@@ -104,6 +104,7 @@ class Runner:
             processes=self.processes,
         )
         self.late_answers = LateAnswers(self.runs.own.settle)
+        signals.worker_process_shutdown.connect(self._hear_the_last)
         self._owner = f"{self.process}:{uuid4().hex[:8]}-"
         self._number = count(1)
 
@@ -344,6 +345,11 @@ class Runner:
         except (StoreUnavailable, StoreRefused) as error:
             logger.warning("%s[%s] is left to the scheduler to be started again: %s", task.name, run.task_id, error)
 
+    def _hear_the_last(self, **_: Any) -> None:
+        """Read the answers that nobody has waited for, before the process ends; those of the parent's runner are not its own."""
+        if self.process == this_process():
+            self.runs.own.settle()
+
     # For the parent as well
 
     def reassign(self, right: Right, verb: str, mid: str, task_id: str, envelope: bytes, *, delay_ms: int = 0) -> tuple[str, int]:
@@ -411,6 +417,11 @@ def runs_on(app: Any, client: Any, keys: Keys, settings: Settings, redis_time: R
         done_kept_ms=settings.run_expires_ms or max(LEAST_DONE_KEPT_MS, round(2000 * visibility_s)),
         grace_ms=settings.leaderless_grace_ms,
     )
+
+
+def this_process() -> str:
+    """Return the name of this process, with which the names of the owners of its runs begin."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def runner_of(app: Any) -> Runner:
