@@ -33,7 +33,7 @@ from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, S
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
 from celery_tw.integration.messages.identity_headers import AFTER, MID, REPLAY_OF
-from celery_tw.integration.runs.forerunners import let_end, lives
+from celery_tw.integration.runs.forerunners import let_end
 from celery_tw.integration.runs.kept_results import ignores_result, stores_errors
 from celery_tw.integration.runs.mourning import mourn_here
 from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown, read_outcome
@@ -54,7 +54,7 @@ from celery_tw.stores.redis.timetable import Timetable
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 0.8
-ACQUIRE_PATIENCE_S = 20.0
+ANSWER_PATIENCE_S = 20.0
 RETRY_S = 0.2
 LOOK_AGAIN_MS = 30_000
 SOONEST_MS = 1000
@@ -124,7 +124,7 @@ class Runner:
         let_end(self.runs, header_of(request, AFTER))
         self._let_die(header_of(request, REPLAY_OF))
         asked_ms = self.clock.boot_ms()
-        answer = self._acquire(claim)
+        answer = self._answered(partial(self.runs.acquire, claim))
         for passed_over in answer.passed_over:
             logger.warning("%s[%s] passes over %s, which was sent before it and did not start", task.name, request.id, passed_over)
         if answer.verdict not in ("run", "ran"):
@@ -144,8 +144,8 @@ class Runner:
         return self._conclude(task, run, self._body(task, run, args, kwargs))
 
     def _let_die(self, mid: str | None) -> None:
-        """Put a replay off while the run that it comes after still lives."""
-        if mid and lives(self.runs, mid, silent_ms=self.settings.heartbeat_timeout_ms):
+        """Put a replay off while the run that it comes after still lives: it was buried, but its process may not know so yet."""
+        if mid and self._answered(partial(self.runs.lives, mid, silent_ms=self.settings.heartbeat_timeout_ms)):
             raise Postponed(SOONEST_MS)
 
     def _count_redelivery(self, request: Any, run: Run) -> None:
@@ -157,12 +157,12 @@ class Runner:
         except StoreUnavailable as error:
             logger.debug("%s[%s] began once more, which was not counted: %s", run.task, run.task_id, error)
 
-    def _acquire(self, claim: Claim) -> Answer:
+    def _answered(self, ask: Callable[[], T]) -> T:
         """Ask until Redis answers; a task for which it does not is given back to the broker."""
-        deadline_s = time.monotonic() + ACQUIRE_PATIENCE_S
+        deadline_s = time.monotonic() + ANSWER_PATIENCE_S
         while True:
             try:
-                return self.runs.acquire(claim)
+                return ask()
             except StoreUnavailable as error:
                 if time.monotonic() > deadline_s:
                     raise Reject(str(error), requeue=True) from error
