@@ -5,8 +5,8 @@ its own monotonic clock, when each last moved. One that stands still for ``tw_he
 silent, and silence begins anew with each term and whenever Redis was away: a stepped clock or an outage reassigns nothing.
 
 What becomes of a silent run is told by scripts, which compare the token and the counter once more: a run that moves in that very moment is
-left alone. A long run goes on from its stored message; lost too often without a new checkpoint it fails, which *mourn* makes known. Any other
-run is only set free: the broker, which still has its message, will bring it again.
+left alone. A long run goes on from its stored message; lost too often without a new checkpoint it fails, which *mourn* makes known. Any
+other run is only set free: the broker, which still has its message, will bring it again.
 """
 
 import logging

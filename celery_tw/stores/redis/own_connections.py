@@ -37,7 +37,7 @@ class OwnConnection:
         connection.send_packed_command(frame_of(connection, ("EVALSHA", digest, number_of_keys, *keys_and_args)))
 
     def settle(self) -> bool:
-        """Read the reply to the posted call, if there is one, for who heeds it; return whether there was; raises what is no error of Redis."""
+        """Read the reply to the posted call, if there is one, for who heeds it; return whether there was; raises what Redis does not."""
         heed, self.heed = self.heed, None
         if heed is None:
             return False

@@ -119,6 +119,11 @@ class Right:
         return cls("owner", prefix)
 
     @classmethod
+    def of_last_owner(cls, prefix: str) -> "Right":
+        """The parent of the process that ran it, or was about to, as long as no other process has begun it since; only to end a run."""
+        return cls("last owner", prefix)
+
+    @classmethod
     def of_leader(cls, epoch: int, record: Record) -> "Right":
         """The leader, about a run that has not moved since it was looked at."""
         return cls("epoch", str(epoch), record.token, record.counter)
