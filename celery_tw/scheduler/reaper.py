@@ -4,9 +4,9 @@ A process moves the counter of each of its runs every ``tw_heartbeat_interval``.
 its own monotonic clock, when each last moved. One that stands still for ``tw_heartbeat_timeout`` is silent. No clock is shared with the
 silent, and silence begins anew with each term and whenever Redis was away: a stepped clock or an outage reassigns nothing.
 
-What becomes of a silent run is one script, which compares the token and the counter once more: a run that moves in that very moment is left
-alone. A long run goes on from its stored message; lost too often without a new checkpoint it fails, which *mourn* makes known. Any other
-run is only set free: the broker, which still has its message, will bring it again.
+What becomes of a silent run is told by scripts, which compare the token and the counter once more: a run that moves in that very moment is
+left alone. A long run goes on from its stored message; lost too often without a new checkpoint it fails, which *mourn* makes known. Any
+other run is only set free: the broker, which still has its message, will bring it again.
 """
 
 import logging
@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from celery_tw.clock import Clock
-from celery_tw.errors import StaleEpoch
+from celery_tw.errors import StaleEpoch, StoreUnavailable
 from celery_tw.events import heartbeat_missed, run_given_up, run_reassigned
 from celery_tw.leadership.elector import Elector
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.runs import Record, Right, Runs
-from celery_tw.stores.redis.scripts import asked_twice
 
 logger = logging.getLogger(__name__)
 
@@ -134,5 +133,9 @@ class Reaper:
             self.take_back(record)
 
     def _fail(self, right: Right, record: Record) -> bool:
+        """End a run; a refusal after an answer that was lost is no refusal if the run is gone: that answer was the end of it."""
         finish = partial(self.runs.finish, right, "failed", mid=record.mid, task_id=record.task_id, guards=record.guards)
-        return asked_twice(finish)[0]
+        try:
+            return finish()[0]
+        except StoreUnavailable:
+            return finish()[0] or not self.runs.read([record.mid])

@@ -8,6 +8,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from celery_tw.clock import RedisTime
+from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import StoreUnavailable
 from celery_tw.integration.runs.received import record_rest
 from celery_tw.leadership.elector import Elector
@@ -18,9 +19,11 @@ from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.envelope import Envelope, write_envelope
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.own_connections import OwnConnections
 from celery_tw.stores.redis.runs import Claim, Record, Right, Runs
 from celery_tw.stores.redis.timetable import Timetable
 from celery_tw.testing.manual_clock import ManualClock
+from tests.cutting import CuttingProxy
 
 KEYS = Keys("shop")
 TIMEOUT_MS = 5000
@@ -244,6 +247,43 @@ def test_a_run_lost_too_often_fails_once_and_is_made_known(ward: Ward) -> None:
     assert not ward.client.exists(KEYS.run("m"), KEYS.guard("lock", "k")), "its lock is free"
     claim = Claim(mid="m", owner="late:1:a", task="shop.rebuild", task_id="task-m", long=True)
     assert ward.runs.acquire(claim).verdict == "done", "a late copy does not revive it"
+
+
+def begin_for_the_last_time(ward: Ward) -> str:
+    """Lose a run as often as it may be lost, and begin it once more; return the token."""
+    for number in range(MOST):
+        ward.begin(owner=f"host:{number}:a")
+        ward.lose()
+    return ward.begin(owner="host:9:a")
+
+
+def test_a_run_that_fails_is_made_known_though_the_answer_was_lost(ward: Ward, redis_server: EmbeddedServer) -> None:
+    begin_for_the_last_time(ward)
+    ward.runs.finish(Right.of_any(), "done", mid="another", task_id="task-another")  # the server knows the script now
+    with CuttingProxy(str(redis_server.socket_path)) as proxy, proxy.client() as client:
+        ward.runs.own = OwnConnections(client)
+        proxy.cut_answers_to(b"EVALSHA", number=1)
+        ward.look_for(TIMEOUT_MS)
+        assert proxy.cuts == 1
+
+    assert [record.mid for record in ward.mourned] == ["m"]
+    assert ward.buried == ["m"]
+    assert ward.state() is None
+
+
+def test_a_run_that_moves_as_it_is_given_up_is_left_alone(ward: Ward) -> None:
+    token = begin_for_the_last_time(ward)
+    bury = ward.reaper.bury
+
+    def bury_as_it_moves(record: Record) -> None:
+        bury(record)
+        ward.beat(token)
+
+    ward.reaper.bury = bury_as_it_moves
+    ward.look_for(TIMEOUT_MS)
+
+    assert ward.runs.holds("m", token)
+    assert (ward.mourned, ward.buried) == ([], [])
 
 
 def test_a_checkpoint_that_advanced_lets_the_losses_before_it_count_no_more(ward: Ward) -> None:

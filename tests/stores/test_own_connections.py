@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import redis
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from celery_tw.errors import StoreUnavailable
 from celery_tw.stores.redis.own_connections import OwnConnections
@@ -132,6 +133,27 @@ def test_a_call_that_is_interrupted_ends_its_connection(
     monkeypatch.setattr(connection, "read_response", interrupted)
     with pytest.raises(SystemExit):
         own.evalsha(sha, 0, "b")
+    assert own.evalsha(sha, 0, "c") == b"c"
+
+
+def test_a_time_limit_that_comes_as_a_posted_call_is_answered_is_told_to_both(
+    own: OwnConnections, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha = digest(redis_client, ECHO)
+    heard: list[object] = []
+    own.post(sha, 0, "a", heed=heard.append)
+    connection = own._idle[0].connection
+    read = connection.read_response
+
+    def interrupted() -> bytes:
+        monkeypatch.setattr(connection, "read_response", read)
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(connection, "read_response", interrupted)
+    with pytest.raises(SoftTimeLimitExceeded):
+        own.evalsha(sha, 0, "b")
+    (error,) = heard
+    assert isinstance(error, SoftTimeLimitExceeded)
     assert own.evalsha(sha, 0, "c") == b"c"
 
 

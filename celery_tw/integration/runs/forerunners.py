@@ -1,7 +1,6 @@
-"""Forerunners: the run that a retry or a replay comes after, which may not have ended yet.
+"""Forerunners: the run that a retry comes after, which may not have ended yet.
 
-A retry is sent by the body of the run before it, so its run may begin a moment too soon. A replay comes after a run that was buried: it has
-lost its right, but its process may not know so yet. Where Redis does not answer nobody is held up.
+A retry is sent by the body of the run before it, so its run may begin a moment too soon. Where Redis does not answer it is not held up.
 """
 
 import logging
@@ -24,12 +23,3 @@ def let_end(runs: Runs, mid: str | None) -> None:
             time.sleep(END_LOOK_S)
     except StoreUnavailable as error:
         logger.debug("whether run %s has ended is not known: %s", mid, error)
-
-
-def lives(runs: Runs, mid: str, *, silent_ms: int) -> bool:
-    """Return whether a process has the run *mid*, or has lost it and was heard within *silent_ms*."""
-    try:
-        return runs.lives(mid, silent_ms=silent_ms)
-    except StoreUnavailable as error:
-        logger.debug("whether run %s has ended is not known: %s", mid, error)
-        return False

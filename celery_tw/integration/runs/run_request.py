@@ -11,7 +11,7 @@ from signal import SIGKILL
 from threading import Timer
 from typing import Any
 
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.worker import state as worker_state
 from celery.worker.request import Request
@@ -53,8 +53,10 @@ class RunRequest(Request):
         super().on_accepted(pid, time_accepted)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """Park what could not start; let go on what has lost its process."""
+        """Park what could not start; let go on what has lost its process, or what another has by now."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, TimeLimitExceeded) and self._is_anothers():
+            return None
         if isinstance(error, Postponed):
             self._park(error)
         elif self._is_lost(error) and not self._goes_on():
@@ -66,10 +68,36 @@ class RunRequest(Request):
         return False if self._comes_again else super()._success_was_stored()
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """End the run of a task that met its hard time limit."""
+        """End the run of a task that met its hard time limit, which `on_failure` hears of too, before or after."""
+        if not soft and self._is_anothers():
+            return
         super().on_timeout(soft, timeout)
         if not soft and not worker_state.should_terminate:
-            end_run(self.task, self._context, "failed")
+            self._end_run()
+
+    _went_on = False
+
+    def _is_anothers(self) -> bool:
+        """Return whether another process has the run, as it may after this worker stood still; then task and message are its own."""
+        if not self._went_on and self.worker_pid:
+            try:
+                owners = [record.owner for record in runner_of(self.app).runs.read([self.mid])]
+            except CeleryTWError as error:
+                logger.warning("%s[%s]: whether another process has its run is not known: %s", self.name, self.id, error)
+                return False
+            self._went_on = any(owner and not owner.startswith(self._owner) for owner in owners)
+            if self._went_on:
+                logger.warning("%s[%s] met its hard time limit here, but another process has its run by now", self.name, self.id)
+                worker_state.task_ready(self)
+        return self._went_on
+
+    @property
+    def _owner(self) -> str:
+        """What the name of the run's owner begins with, if it is the process that the task was given to."""
+        return f"{socket.gethostname()}:{self.worker_pid}:"
+
+    def _end_run(self) -> None:
+        end_run(self.task, self._context, "failed", Right.of_last_owner(self._owner) if self.worker_pid else Right.of_any())
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """End the process of the task; if it was cancelled and has not stopped, for that reason, and for good."""
@@ -114,7 +142,7 @@ class RunRequest(Request):
     def _goes_on(self) -> bool:
         """Let another process run the task; return False when it has been lost too often."""
         runner = runner_of(self.app)
-        right = Right.of_owner(f"{socket.gethostname()}:{self.worker_pid}:")
+        right = Right.of_owner(self._owner)
         try:
             if not (self.task.long and self.acknowledged):
                 return self._comes_from_the_broker(right)
@@ -145,7 +173,7 @@ class RunRequest(Request):
     def _give_up(self, exc_info: Any) -> None:
         """Fail a task that has lost its process too often."""
         worker_state.task_ready(self)
-        end_run(self.task, self._context, "failed")
+        self._end_run()
         error = exc_info.exception if isinstance(exc_info.exception, Exception) else WorkerLostError("its process exited too often")
         error = getattr(error, "exc", error)
         self.task.backend.mark_as_failure(self.id, error, request=self._context, store_result=self.store_errors)
@@ -170,10 +198,10 @@ def _kill(pool: Any, pid: int) -> None:
         os.kill(pid, SIGKILL)
 
 
-def end_run(task: Any, request: Any, verb: str) -> None:
-    """End a run that can have no runner any more, or that never had one."""
+def end_run(task: Any, request: Any, verb: str, right: Right = Right.of_any()) -> None:  # noqa: B008 - it is frozen
+    """End a run that can have no runner any more, or that never had one; *right* tells whose it may be."""
     mid, guards = mid_of(request), guards_of(task, request.args, request.kwargs)
     try:
-        runner_of(task.app).runs.finish(Right.of_any(), verb, mid=mid, task_id=request.id, guards=guards)
+        runner_of(task.app).runs.finish(right, verb, mid=mid, task_id=request.id, guards=guards)
     except CeleryTWError as error:
         logger.warning("%s[%s] ended as %s, which was not put on record: %s", task.name, request.id, verb, error)

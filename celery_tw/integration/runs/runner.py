@@ -33,7 +33,7 @@ from celery_tw.errors import LeaderMissing, LeaseLost, LockBusy, StoreRefused, S
 from celery_tw.failpoints import failpoint
 from celery_tw.integration import broker
 from celery_tw.integration.messages.identity_headers import AFTER, MID, REPLAY_OF
-from celery_tw.integration.runs.forerunners import let_end, lives
+from celery_tw.integration.runs.forerunners import let_end
 from celery_tw.integration.runs.kept_results import ignores_result, stores_errors
 from celery_tw.integration.runs.mourning import mourn_here
 from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown, read_outcome
@@ -54,7 +54,7 @@ from celery_tw.stores.redis.timetable import Timetable
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 0.8
-ACQUIRE_PATIENCE_S = 20.0
+ANSWER_PATIENCE_S = 20.0
 RETRY_S = 0.2
 LOOK_AGAIN_MS = 30_000
 SOONEST_MS = 1000
@@ -94,7 +94,7 @@ class Runner:
         self.runs = runs_on(app, client, keys, self.settings, RedisTime(self.clock))
         self.letters = DeadLetters(client, keys)
         self.ids = EntryIds(Timetable(client, keys))
-        self.process = f"{socket.gethostname()}:{os.getpid()}"
+        self.process = this_process()
         self.processes = (self.process, f"{socket.gethostname()}:{os.getppid()}")
         self.heartbeat = Heartbeat(
             self.runs,
@@ -104,6 +104,7 @@ class Runner:
             processes=self.processes,
         )
         self.late_answers = LateAnswers(self.runs.own.settle)
+        signals.worker_process_shutdown.connect(self._hear_the_last)
         self._owner = f"{self.process}:{uuid4().hex[:8]}-"
         self._number = count(1)
 
@@ -123,7 +124,7 @@ class Runner:
         let_end(self.runs, header_of(request, AFTER))
         self._let_die(header_of(request, REPLAY_OF))
         asked_ms = self.clock.boot_ms()
-        answer = self._acquire(claim)
+        answer = self._answered(partial(self.runs.acquire, claim))
         for passed_over in answer.passed_over:
             logger.warning("%s[%s] passes over %s, which was sent before it and did not start", task.name, request.id, passed_over)
         if answer.verdict not in ("run", "ran"):
@@ -143,8 +144,8 @@ class Runner:
         return self._conclude(task, run, self._body(task, run, args, kwargs))
 
     def _let_die(self, mid: str | None) -> None:
-        """Put a replay off while the run that it comes after still lives."""
-        if mid and lives(self.runs, mid, silent_ms=self.settings.heartbeat_timeout_ms):
+        """Put a replay off while the run that it comes after still lives: it was buried, but its process may not know so yet."""
+        if mid and self._answered(partial(self.runs.lives, mid, silent_ms=self.settings.heartbeat_timeout_ms)):
             raise Postponed(SOONEST_MS)
 
     def _count_redelivery(self, request: Any, run: Run) -> None:
@@ -156,12 +157,12 @@ class Runner:
         except StoreUnavailable as error:
             logger.debug("%s[%s] began once more, which was not counted: %s", run.task, run.task_id, error)
 
-    def _acquire(self, claim: Claim) -> Answer:
+    def _answered(self, ask: Callable[[], T]) -> T:
         """Ask until Redis answers; a task for which it does not is given back to the broker."""
-        deadline_s = time.monotonic() + ACQUIRE_PATIENCE_S
+        deadline_s = time.monotonic() + ANSWER_PATIENCE_S
         while True:
             try:
-                return self.runs.acquire(claim)
+                return ask()
             except StoreUnavailable as error:
                 if time.monotonic() > deadline_s:
                     raise Reject(str(error), requeue=True) from error
@@ -344,6 +345,11 @@ class Runner:
         except (StoreUnavailable, StoreRefused) as error:
             logger.warning("%s[%s] is left to the scheduler to be started again: %s", task.name, run.task_id, error)
 
+    def _hear_the_last(self, **_: Any) -> None:
+        """Read the answers that nobody has waited for, before the process ends; those of the parent's runner are not its own."""
+        if self.process == this_process():
+            self.runs.own.settle()
+
     # For the parent as well
 
     def reassign(self, right: Right, verb: str, mid: str, task_id: str, envelope: bytes, *, delay_ms: int = 0) -> tuple[str, int]:
@@ -411,6 +417,11 @@ def runs_on(app: Any, client: Any, keys: Keys, settings: Settings, redis_time: R
         done_kept_ms=settings.run_expires_ms or max(LEAST_DONE_KEPT_MS, round(2000 * visibility_s)),
         grace_ms=settings.leaderless_grace_ms,
     )
+
+
+def this_process() -> str:
+    """Return the name of this process, with which the names of the owners of its runs begin."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def runner_of(app: Any) -> Runner:

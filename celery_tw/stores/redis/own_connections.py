@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from celery_tw.stores.redis.frames import frame_of
 from celery_tw.stores.redis.scripts import Argument, RedisClient
@@ -37,7 +37,7 @@ class OwnConnection:
         connection.send_packed_command(frame_of(connection, ("EVALSHA", digest, number_of_keys, *keys_and_args)))
 
     def settle(self) -> bool:
-        """Read the reply to the posted call, if there is one, for who heeds it; return whether there was."""
+        """Read the reply to the posted call, if there is one, for who heeds it; return whether there was; raises what Redis does not."""
         heed, self.heed = self.heed, None
         if heed is None:
             return False
@@ -48,7 +48,7 @@ class OwnConnection:
         except BaseException as error:
             self.connection.disconnect()
             heed(error)
-            if not isinstance(error, Exception):
+            if not isinstance(error, (RedisError, OSError)):  # but a time limit, say: it is for the task that asks now
                 raise
         else:
             heed(reply)

@@ -119,6 +119,11 @@ class Right:
         return cls("owner", prefix)
 
     @classmethod
+    def of_last_owner(cls, prefix: str) -> "Right":
+        """The parent of the process that ran it, or was about to, as long as no other process has begun it since; only to end a run."""
+        return cls("last owner", prefix)
+
+    @classmethod
     def of_leader(cls, epoch: int, record: Record) -> "Right":
         """The leader, about a run that has not moved since it was looked at."""
         return cls("epoch", str(epoch), record.token, record.counter)
@@ -227,7 +232,8 @@ class Runs:
         """Return what makes the keys and the arguments of FINISH for a period."""
         shard, digest = self.keys, digest_of(mid)
         head: list[Argument] = [right.kind, right.value, right.token, verb, mid, digest, task_id]
-        tail: list[Argument] = [self.done_kept_ms, IDEMPOTENCY_KEPT_MS, NEWS_KEPT, RESERVATION_MS, *(guard.kind for guard in guards)]
+        tail: list[Argument] = [self.done_kept_ms, IDEMPOTENCY_KEPT_MS, NEWS_KEPT, RESERVATION_MS, right.counter]
+        tail += (guard.kind for guard in guards)
 
         def ending(period: int) -> tuple[list[str | bytes], list[Argument]]:
             keys: list[str | bytes] = [shard.run(mid), shard.lease(mid), shard.running, self._done(period, digest)]

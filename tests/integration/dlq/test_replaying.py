@@ -11,6 +11,7 @@ from celery import Celery, chord
 import celery_tw
 from celery_tw import TimeWheel, UnknownDeadLetter
 from celery_tw.core.death import Death
+from celery_tw.embedded import EmbeddedServer
 from celery_tw.integration.dlq.dead_letters import DeadLetterBox
 from celery_tw.integration.dlq.letter_views import DeadLetter
 from celery_tw.integration.node import Node
@@ -19,6 +20,7 @@ from celery_tw.stores.redis.dead_letters import DeadLetters
 from celery_tw.stores.redis.envelope import Envelope, write_envelope
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.runs import Claim
+from tests.cutting import CuttingProxy
 from tests.stock_worker import working
 from tests.waiting import wait_until
 
@@ -195,6 +197,27 @@ def test_a_replay_waits_while_the_body_that_died_still_runs(
         redis_client.delete(KEYS.run("m1"))
         runs.lay_to_rest("m1")
         fire(leader, lambda: ran, "the replay to run")
+
+
+def test_a_replay_asks_again_when_redis_does_not_say_whether_the_body_that_died_still_runs(
+    app: Celery, box: DeadLetterBox, letters: DeadLetters, leader: Node, redis_server: EmbeddedServer, redis_client: redis.Redis
+) -> None:
+    ran: list[int] = []
+
+    @app.task(base=celery_tw.Task, name="shop.add", shared=False)
+    def add(a: int, b: int) -> None:
+        ran.append(a)
+
+    bury(letters, "m1")
+    runs = runner_of(app).runs
+    runs.acquire(Claim(mid="m1", owner="elsewhere:1:a", task="shop.add", task_id="t-m1"))
+    box.requeue()
+    with CuttingProxy(str(redis_server.socket_path)) as proxy, proxy.client() as client:
+        runs.client = client
+        proxy.cut_answers_to(b"ZSCORE", number=1)
+        with working(app, concurrency=1):
+            fire(leader, lambda: ran or (proxy.cuts and redis_client.zcard(KEYS.due) == 1), "the replay to be parked")
+    assert ran == []
 
 
 def test_a_member_of_a_chord_runs_without_it_and_says_so(app: Celery, dead: Dead) -> None:

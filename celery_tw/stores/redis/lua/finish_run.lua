@@ -1,12 +1,12 @@
 -- FINISH RUN: end a run, or only set it free; let go of what it holds, and wake who waits for that.
 -- KEYS  1 run  2 lease  3 running  4 done in this period  5 due  6 news  7 news-seq  8 leader  9 checkpoint; then per guard: its key, who waits, its head
--- ARGV  1 by whose right: 'token' | 'owner' (a prefix) | 'epoch' (of the leader, and the token) | 'any'  2 that token, owner or epoch  3 the token, for 'epoch'
+-- ARGV  1 by whose right: 'token' | 'owner' (a prefix) | 'last owner' (a prefix, or nobody has it) | 'epoch' (of the leader, with the token and the counter) | 'any'  2 that token, owner or epoch  3 the token, for 'epoch'
 --       4 verb: 'done' | 'failed' | 'cancelled' | 'retried', which are final, or 'free' | 'lost', after which it may be acquired again (and its result stays)  5 mid  6 digest  7 task id
---       8 period  9 done kept ms  10 idempotency kept ms  11 news kept  12 reservation ms; then per guard: kind
--- reply {now, 'ok', losses} | {now, 'refused'} (it is another's by now, or has ended) | {now, 'period'}
+--       8 period  9 done kept ms  10 idempotency kept ms  11 news kept  12 reservation ms  13 the counter last seen, for 'epoch'; then per guard: kind
+-- reply {now, 'ok', losses} | {now, 'refused'} (it moved, is another's by now, or has ended) | {now, 'period'}
 -- The next in line is told by moving its entry in the timetable to now, and what it waits for is kept for it for the reservation.
 local run, lease, running, done, due, news, news_seq, leader, checkpoint = unpack(KEYS, 1, 9)
-local right, value, token, verb, mid, digest, task_id, period, kept, idempotency_kept, news_kept, reservation = unpack(ARGV, 1, 12)
+local right, value, token, verb, mid, digest, task_id, period, kept, idempotency_kept, news_kept, reservation, counter = unpack(ARGV, 1, 13)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
@@ -14,11 +14,13 @@ if math.floor(now / tonumber(kept)) ~= tonumber(period) then return {now_text, '
 local owner, held, result, lost, state = unpack(redis.call('HMGET', run, 'owner', 'token', 'result', 'lost', 'state'))
 if right == 'epoch' then
   if redis.call('HGET', leader, 'epoch') ~= value then return redis.error_reply('STALE epoch ' .. value) end
-  if held ~= token then return {now_text, 'refused'} end
+  if held ~= token or redis.call('HGET', running, mid) ~= counter then return {now_text, 'refused'} end
 elseif right == 'token' then
   if held ~= value then return {now_text, 'refused'} end
 elseif right == 'owner' then
   if string.sub(owner or '', 1, #value) ~= value then return {now_text, 'refused'} end
+elseif right == 'last owner' then
+  if owner and owner ~= '' and string.sub(owner, 1, #value) ~= value then return {now_text, 'refused'} end
 end
 local final = verb ~= 'free' and verb ~= 'lost'
 
@@ -78,8 +80,8 @@ function release.unique(guard)
   if final and verb ~= 'retried' and redis.call('GET', guard.key) == task_id then redis.call('DEL', guard.key) end
 end
 
-for i = 13, #ARGV do
-  local at = 10 + 3 * (i - 13)
+for i = 14, #ARGV do
+  local at = 10 + 3 * (i - 14)
   release[ARGV[i]]({key = KEYS[at], wait = KEYS[at + 1], head = KEYS[at + 2]})
 end
 redis.call('HDEL', running, mid)

@@ -1,0 +1,145 @@
+"""A hard time limit, as the worker's main process hears of it: whose run it ends, and whose it leaves alone."""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import TimeLimitExceeded
+from celery import Celery, signals
+from celery.worker import state as worker_state
+
+import celery_tw
+from celery_tw.integration.runs.run_request import RunRequest
+from celery_tw.integration.runs.runner import runner_of
+from celery_tw.runtime.lock import lock
+from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.runs import Claim, Right, Runs
+
+KEYS = Keys("shop")
+LOCK = KEYS.guard("lock", "k")
+PID = 4_000_000
+OURS = f"{socket.gethostname()}:{PID}:"
+
+
+class Scene:
+    """A task that the main process of a worker has given to the pool process *PID*, and what it was heard to say of it since."""
+
+    def __init__(self, app: Celery) -> None:
+        @app.task(base=celery_tw.Task, name="shop.hang", shared=False, lock="k")
+        def hang() -> None:
+            return None
+
+        self.said: list[str] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.result = hang.delay()
+        with app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:
+            message = queue.get(timeout=10)
+        self.request = RunRequest(
+            message,
+            app=app,
+            task=hang,
+            hostname="worker@here",
+            on_ack=self.ack,
+            on_reject=lambda *_: self.said.append("reject"),
+        )
+        worker_state.task_reserved(self.request)
+        self.request.on_accepted(PID, 0.0)
+
+    def ack(self, *_: Any) -> None:
+        self.said.append("ack")
+        self.meanwhile()
+
+    @property
+    def runs(self) -> Runs:
+        return runner_of(self.request.app).runs
+
+    def acquire(self, owner: str) -> str:
+        claim = Claim(mid=self.request.mid, owner=owner, task="shop.hang", task_id=self.request.id, guards=[lock("k")])
+        return self.runs.acquire(claim).token
+
+    def lose(self) -> None:
+        assert self.runs.finish(Right.of_owner(OURS), "lost", mid=self.request.mid, task_id=self.request.id, guards=[lock("k")])[0]
+
+    def tell(self, how: str) -> None:
+        """Let the request hear of the time limit, by one or both of its ways."""
+        for way in how.split(", "):
+            if way == "on_timeout":
+                self.request.on_timeout(False, 1)
+            else:
+                try:
+                    raise TimeLimitExceeded(1)
+                except TimeLimitExceeded:
+                    self.request.on_failure(ExceptionInfo())
+
+
+@pytest.fixture
+def scene(make_app: Callable[..., Celery]) -> Iterator[Scene]:
+    scene = Scene(make_app())
+
+    def failed(**_: Any) -> None:
+        scene.said.append("failure")
+
+    signals.task_failure.connect(failed)
+    yield scene
+    signals.task_failure.disconnect(failed)
+    worker_state.task_ready(scene.request)
+
+
+WAYS = pytest.mark.parametrize("how", ["on_failure, on_timeout", "on_timeout, on_failure", "on_timeout"])
+
+
+@WAYS
+def test_a_time_limit_leaves_alone_what_another_process_has_by_now(scene: Scene, redis_client: redis.Redis, how: str) -> None:
+    scene.acquire(OURS + "a")
+    scene.lose()
+    token = scene.acquire("elsewhere:1:b")
+
+    scene.tell(how)
+
+    assert scene.runs.holds(scene.request.mid, token)
+    assert redis_client.get(LOCK) == scene.request.mid.encode()
+    assert (scene.said, scene.result.state) == ([], "PENDING")
+    assert scene.request not in worker_state.reserved_requests, "the worker goes on"
+
+
+def test_what_another_process_has_and_ends_between_the_two_is_left_alone_as_well(scene: Scene) -> None:
+    scene.acquire(OURS + "a")
+    scene.lose()
+    token = scene.acquire("elsewhere:1:b")
+
+    scene.tell("on_failure")
+    scene.runs.finish(Right.of_token(token), "done", mid=scene.request.mid, task_id=scene.request.id, guards=[lock("k")])
+    scene.tell("on_timeout")
+
+    assert (scene.said, scene.result.state) == ([], "PENDING")
+
+
+@WAYS
+@pytest.mark.parametrize("begun", ["running", "lost", "never"])
+def test_a_time_limit_fails_a_task_that_no_other_process_has(scene: Scene, redis_client: redis.Redis, how: str, begun: str) -> None:
+    if begun != "never":
+        scene.acquire(OURS + "a")
+    if begun == "lost":
+        scene.lose()
+
+    scene.tell(how)
+
+    assert not redis_client.exists(KEYS.run(scene.request.mid), LOCK)
+    assert scene.acquire("elsewhere:1:b") == "", "a late copy finds that it is dealt with"
+    assert scene.result.state == "FAILURE"
+    assert "ack" in scene.said
+
+
+def test_a_run_that_another_process_begins_as_its_failure_is_stored_is_not_ended(scene: Scene) -> None:
+    scene.acquire(OURS + "a")
+    scene.lose()
+    tokens: list[str] = []
+    scene.meanwhile = lambda: tokens.append(scene.acquire("elsewhere:1:b"))
+
+    scene.tell("on_timeout")
+
+    (token,) = tokens
+    assert scene.runs.holds(scene.request.mid, token)
