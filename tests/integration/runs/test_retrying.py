@@ -170,6 +170,16 @@ def test_a_budget_that_cannot_be_met_before_the_greatest_age_ends_the_task(app: 
     assert flaky.ran == [0, 1]
 
 
+def test_those_that_cannot_wait_for_the_budget_leave_it_to_others(app: Celery, redis_client: redis.Redis) -> None:
+    flaky = Flaky(app, Retry(max=9, **AT_ONCE, budget=(1, HOUR_S), max_age=HOUR_S / 2))
+    with working(app):
+        for _ in range(3):
+            with pytest.raises(OSError, match="down"):
+                flaky.task.delay().get(timeout=TIMEOUT_S)
+    assert flaky.ran == [0, 1, 0, 0]
+    assert 0 < redis_client.pttl(KEYS.retry_budget("shop.flaky")) <= HOUR_S * 1000
+
+
 @pytest.mark.parametrize("word", [Ignore("enough"), Reject("enough", requeue=False)])
 def test_what_is_no_failure_is_left_alone(app: Celery, word: Exception) -> None:
     flaky = Flaky(app, Retry(**AT_ONCE), error=word, good_after=1)
