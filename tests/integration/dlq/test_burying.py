@@ -294,6 +294,22 @@ def test_a_message_that_comes_back_too_often_is_buried(app: Celery, dead: Dead) 
     assert (letter.reason, letter.attempts, ran) == ("redelivered", 3, [result.id] * 3)
 
 
+def test_a_message_without_a_mid_that_comes_back_too_often_is_buried(app: Celery, dead: Dead) -> None:
+    app.conf.tw_dlq_max_redeliveries = 2
+    ran: list[str] = []
+
+    @app.task(bind=True, shared=False, acks_late=True, name="shop.poison", max_retries=None, dlq=True)
+    def poison(self: Any) -> None:
+        ran.append(self.request.id)
+        raise Reject("the worker is gone", requeue=len(ran) < 10)
+
+    with working(app, concurrency=1):
+        publish(app, body=GOOD, task="shop.poison", tw_mid=None)
+        (letter,) = dead()
+        wait_until(lambda: app.AsyncResult("t1").state == "FAILURE")
+    assert (letter.reason, letter.mid, ran) == ("redelivered", "t1:0:0", ["t1"] * 3)
+
+
 def test_without_redis_the_letter_is_logged_and_brought_back_from_the_log(
     app: Celery, dead: Dead, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
