@@ -14,7 +14,7 @@ from celery.exceptions import Retry as Sent
 from celery_tw.clock import SystemClock
 from celery_tw.core.retry import Retry
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured
-from celery_tw.integration.messages.identity_headers import ETA, FIRST, SLOT
+from celery_tw.integration.messages.identity_headers import ETA, FIRST, REPLAY_OF, SLOT
 from celery_tw.integration.runs.runner import header_of, runner_of
 from celery_tw.stores.redis.retry_budgets import RetryBudgets
 
@@ -38,8 +38,12 @@ def attempt(task: Any, args: Any, kwargs: Any) -> Any:
 
 
 def first_sent_ms(request: Any) -> int:
-    """Return when the task of *request* was first sent, or was first to begin; now, when its message does not say so."""
-    found = header_of(request, FIRST) or header_of(request, SLOT) or header_of(request, ETA)
+    """Return when the task of *request* was first sent, or was first to begin; now, when its message does not say so.
+
+    The slot that a replay keeps is that of the send that died.
+    """
+    slot_ms = None if header_of(request, REPLAY_OF) else header_of(request, SLOT)
+    found = header_of(request, FIRST) or slot_ms or header_of(request, ETA)
     return int(found) if found else SystemClock().wall_ms()
 
 
