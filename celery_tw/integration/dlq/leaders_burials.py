@@ -11,6 +11,7 @@ from celery_tw.integration.dlq.burying import Burying
 from celery_tw.integration.dlq.coverage import covers, is_expected
 from celery_tw.integration.dlq.deaths import death_of
 from celery_tw.integration.dlq.failures import safely
+from celery_tw.integration.dlq.letter_ids import letter_id_of
 from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
 from celery_tw.stores.redis.runs import Record
 
@@ -22,7 +23,7 @@ def bury_lost(app: Any, record: Record) -> None:
 
 def take_back(app: Any, record: Record) -> None:
     """Take the letter of a run back that has moved in the last moment."""
-    safely(app, lambda burying: burying.forget(record.mid))
+    safely(app, lambda burying: burying.forget(letter_id_of(record.task_id, record.mid)))
 
 
 def bury_refused(app: Any, envelope: Envelope, *, claim_id: str, reason: str, refusals: int) -> None:

@@ -76,6 +76,16 @@ def test_its_letter_goes_with_it_when_it_leaves_the_quarantine(shop: Celery, res
     assert wheel.dlq.count() == 0
 
 
+def test_the_letter_of_a_node_goes_with_it_too(shop: Celery, leader: Node, exchange: str) -> None:
+    wheel, task_id = TimeWheel(shop), f"{'0' * 32}.1.1"
+    shop.tasks["shop.add"].apply_async((7,), exchange=exchange, routing_key="here", countdown=0.1, task_id=task_id)
+    claim(leader, 1)
+    publish(leader, REFUSALS)
+    assert [letter.letter_id for letter in wheel.dlq.list().letters] == [task_id]
+    wheel.outbox.requeue(wheel.outbox.buried_ids())
+    assert wheel.dlq.count() == 0
+
+
 def test_a_purged_letter_leaves_the_quarantine_too(shop: Celery, result: Any) -> None:
     wheel = TimeWheel(shop)
     assert wheel.dlq.purge() == 1
