@@ -86,6 +86,12 @@ def test_the_letter_of_a_node_goes_with_it_too(shop: Celery, leader: Node, excha
     assert wheel.dlq.count() == 0
 
 
+def test_one_that_is_requeued_with_other_arguments_leaves_the_quarantine_too(shop: Celery, result: Any) -> None:
+    wheel = TimeWheel(shop)
+    assert wheel.dlq.requeue(args=[8]).count == 1
+    assert (wheel.outbox.buried_ids(), wheel.dlq.count()) == ([], 0)
+
+
 def test_a_purged_letter_leaves_the_quarantine_too(shop: Celery, result: Any) -> None:
     wheel = TimeWheel(shop)
     assert wheel.dlq.purge() == 1
