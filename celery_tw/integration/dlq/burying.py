@@ -73,10 +73,10 @@ class Burying:
             generation=death.generation,
         )
 
-    def forget(self, letter_id: str) -> None:
-        """Take a letter back: its task goes on after all."""
+    def forget(self, letter_id: str, *, latest_ms: int | None = None) -> None:
+        """Take a letter back, unless it has died after *latest_ms*: its task goes on after all."""
         try:
-            self.letters.drop([letter_id], counted="taken back")
+            self.letters.drop([letter_id], counted="taken back", latest_ms=latest_ms)
         except CeleryTWError as error:
             logger.warning("the dead letter %s stays, though its task goes on: %s", letter_id, error)
 

@@ -1,4 +1,4 @@
-"""Letter ids: the id of a dead letter is the mid of the send; that of a node of a DAG is its task's id, for each attempt has one of its own."""
+"""Letter ids: a dead letter has the mid of its send; that of a node of a DAG has its task's id, for each attempt has one of its own."""
 
 from collections.abc import Mapping
 from typing import Any
