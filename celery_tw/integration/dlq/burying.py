@@ -8,6 +8,7 @@ import logging
 import os
 from hashlib import blake2b
 from typing import Any
+from uuid import uuid4
 
 from celery_tw import events
 from celery_tw.clock import SystemClock
@@ -52,7 +53,7 @@ class Burying:
         if not self._breaker.allows(now_ms):
             raise StoreUnavailable("Redis did not answer a moment ago")
         try:
-            stored = self.letters.bury(letter_id, message, death)
+            stored = self.letters.bury(letter_id, message, death, occasion=_occasion(death))
         except StoreUnavailable:
             self._breaker.fail(self._clock.boot_ms())
             raise
@@ -92,6 +93,11 @@ def burying_of(app: Any) -> Burying | None:
             burying = None
         app._tw_burying = (os.getpid(), burying)
     return burying
+
+
+def _occasion(death: Death) -> str | None:
+    """Return an occasion of its own for what is no task at all: it has no id by which two messages could be told apart."""
+    return None if letter_id_of(death.task_id, death.mid) else uuid4().hex
 
 
 def _letter_id(message: bytes, death: Death) -> str:

@@ -245,13 +245,21 @@ def test_a_message_of_the_first_protocol_that_spoils_a_worker_is_kept(app: Celer
     assert letter.reason == "malformed"
 
 
-def test_what_is_no_task_at_all_is_kept_under_what_it_says(app: Celery, dead: Dead) -> None:
+def test_what_is_no_task_at_all_is_kept_under_what_it_says_and_each_message_counts(app: Celery, dead: Dead) -> None:
+    heard: list[str] = []
+
+    def hear(letter_id: str, **_: Any) -> None:
+        heard.append(letter_id)
+
+    events.task_dead_lettered.connect(hear)
     with working(app, concurrency=1), app.connection_for_write() as connection:
         for _ in range(2):
             connection.Producer().publish({"hello": 1}, routing_key="celery", exchange="")
+        wait_until(lambda: dead()[0].count == 2 and len(heard) == 2, message="both to be counted")
         (letter,) = dead()
-        wait_until(lambda: dead()[0].count == 1)
+    events.task_dead_lettered.disconnect(hear)
     assert letter.letter_id.startswith("h-")
+    assert heard == [letter.letter_id] * 2
 
 
 def test_who_waits_for_a_refused_task_learns_that_it_failed(app: Celery, dead: Dead) -> None:
