@@ -89,6 +89,10 @@ class Retry:
         """Return whether an attempt that begins *age_ms* after the first send comes in time."""
         return self.max_age is None or age_ms <= 1000 * self.max_age
 
+    def left_ms(self, *, age_ms: int) -> int | None:
+        """Return in how many ms an attempt may begin at most, *age_ms* after the first send; None for any."""
+        return None if self.max_age is None else max(0, int(1000 * self.max_age) - age_ms)
+
     @property
     def counts_age(self) -> bool:
         """Whether it has to be known when a task was first sent."""

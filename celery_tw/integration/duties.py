@@ -10,7 +10,7 @@ from celery_tw.integration.broker import shares_redis
 from celery_tw.integration.cancellation.announcing import announce_beside
 from celery_tw.integration.connected import Connected
 from celery_tw.integration.dags.superseded import stop
-from celery_tw.integration.dlq.leaders_burials import bury_lost, bury_refused, take_back
+from celery_tw.integration.dlq.leaders_burials import bury_lost, bury_refused, take_back, take_back_refused
 from celery_tw.integration.entries.static_entries import Installer
 from celery_tw.integration.lanes.queue_lengths import queue_lengths
 from celery_tw.integration.publishing.choice import publisher_for
@@ -100,6 +100,7 @@ class Duties:
             on_buried=lambda parcel, reason: bury_refused(
                 parts.app, parcel.envelope, claim_id=parcel.claim.claim_id, reason=reason, refusals=parcel.refusals
             ),
+            on_delivered=lambda parcel: take_back_refused(parts.app, parcel.envelope),
             idle_ms=CLAIMING_MS if self.claims else LEFTOVERS_MS,
         )
 

@@ -79,7 +79,8 @@ class Outbox:
     """Publishes claimed messages while *elector* leads, looking for them each *idle_ms* at least.
 
     *on_room* is called when the outbox has become shorter, *on_cancelled* with the messages that are kept back, for nobody else will tell
-    what became of them. *on_buried* is called with a message that is given up, and why.
+    what became of them. *on_buried* is called with a message that is given up because the broker does not take it, and why; *on_delivered*
+    with one that it took after all, for an earlier leader may have given that up without being able to record it.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Outbox:
         on_room: Callable[[], None] = lambda: None,
         on_cancelled: Callable[[Sequence[Envelope]], None] = lambda _: None,
         on_buried: Callable[[Parcel, str], None] = lambda parcel, reason: None,
+        on_delivered: Callable[[Parcel], None] = lambda _: None,
         idle_ms: int = 1000,
     ) -> None:
         self.claims = claims
@@ -103,6 +105,7 @@ class Outbox:
         self.on_room = on_room
         self.on_cancelled = on_cancelled
         self.on_buried = on_buried
+        self.on_delivered = on_delivered
         self.idle_ms = idle_ms
         self._epoch: int | None = None
         self._parcels: dict[str, Parcel] = {}
@@ -261,14 +264,22 @@ class Outbox:
         """Return what is recorded of *parcel*; None when it simply goes out again."""
         claim_id = parcel.claim.claim_id
         if outcome.verdict == "confirmed":
+            if parcel.refusals:
+                self.on_delivered(parcel)
             return Settlement(claim_id=claim_id, verb="done")
         if parcel.claim.at_most_once:
-            reason = "delivery: unknown" if outcome.verdict == "unknown" else "delivery: refused"
-            self._report_skip(parcel.mark(), reason)
-            return _skipped(claim_id, parcel.mark(), reason)
+            return self._not_sent_again(parcel, outcome)
         if outcome.verdict == "unknown":
             return None
         return self._refused(parcel, outcome.reason, now_ms)
+
+    def _not_sent_again(self, parcel: Parcel, outcome: Outcome) -> Settlement:
+        reason = "delivery: unknown" if outcome.verdict == "unknown" else "delivery: refused"
+        if outcome.verdict != "unknown":
+            parcel.refusals += 1
+            self.on_buried(parcel, outcome.reason)
+        self._report_skip(parcel.mark(), reason)
+        return _skipped(parcel.claim.claim_id, parcel.mark(), reason)
 
     def _refused(self, parcel: Parcel, reason: str, now_ms: int) -> Settlement:
         parcel.refusals += 1

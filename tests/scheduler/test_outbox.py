@@ -242,6 +242,19 @@ def test_refusals_are_counted_on_by_the_next_leader(stand: Stand, shelf: Shelf, 
     assert stand.claims.sizes() == Sizes(0, 0, 1)
 
 
+def test_what_the_broker_takes_after_it_was_refused_is_told_of(stand: Stand, shelf: Shelf) -> None:
+    told: list[str] = []
+    assert stand.outbox is not None
+    stand.outbox.on_delivered = lambda parcel: told.append(parcel.name)
+    shelf.verdicts["bad"] = "refused"
+    due(stand, "bad", "good")
+    go(stand)
+    shelf.verdicts.clear()
+    hurry(stand)
+    publish(stand)
+    assert (len(shelf.taken), told) == (2, ["bad"])
+
+
 def test_messages_that_are_refused_take_no_room_from_others(stand: Stand, shelf: Shelf) -> None:
     now_ms = stand.now_ms()
     for number in range(OUTSTANDING):
@@ -347,6 +360,9 @@ def test_an_at_most_once_message_that_arrives_leaves_no_mark(stand: Stand, shelf
 def test_an_at_most_once_message_without_a_confirmation_is_never_sent_again(
     stand: Stand, shelf: Shelf, verdict: Verdict, reason: str
 ) -> None:
+    buried: list[tuple[int, str]] = []
+    assert stand.outbox is not None
+    stand.outbox.on_buried = lambda parcel, why: buried.append((parcel.refusals, why))
     shelf.verdicts["tick"] = verdict
     slot_ms = stand.now_ms() - 100
     entry_id = stand.put("tick", period_ms=HOUR_MS, mark_ms=slot_ms - HOUR_MS, delivery="at_most_once")
@@ -354,6 +370,7 @@ def test_an_at_most_once_message_without_a_confirmation_is_never_sent_again(
     publish(stand)
     assert shelf.batches == [1]
     assert skips(stand, entry_id) == [(slot_ms, reason)]
+    assert buried == ([(1, "because")] if verdict == "refused" else [])
     assert (stand.claims.sizes().waiting, stand.claims.unsure()) == (0, {})
 
 

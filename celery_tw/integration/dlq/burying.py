@@ -1,21 +1,21 @@
 """Burying: a task that has failed for good becomes a dead letter, whatever has become of Redis.
 
-A letter that cannot be stored is written whole to the log, as one line at level CRITICAL, from which ``tw dlq import`` brings it back. The
-id of a letter is the mid of the send: two signals of one death are one letter. A node of a DAG is known by its task's id, for each attempt
-has one of its own, and is replayed in its run.
+A letter that cannot be stored is written whole to the log, as one line at level CRITICAL, from which ``tw dlq import`` brings it back. Two
+signals of one death are one letter, for they have its id in common (``letter_ids.py``). A node of a DAG is replayed in its run.
 """
 
 import logging
 import os
 from hashlib import blake2b
 from typing import Any
+from uuid import uuid4
 
 from celery_tw import events
 from celery_tw.clock import SystemClock
 from celery_tw.core.death import Death
-from celery_tw.core.node_id import NodeId
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured, StoreUnavailable
 from celery_tw.integration.deferring.circuit_breaker import CircuitBreaker
+from celery_tw.integration.dlq.letter_ids import letter_id_of
 from celery_tw.integration.dlq.log_lines import log_line
 from celery_tw.integration.runs.runner import runner_of
 from celery_tw.stores.redis.envelope import read_envelope
@@ -37,7 +37,7 @@ class Burying:
 
     def bury(self, message: bytes, death: Death) -> str:
         """Keep *message*, or else log it; return the id of its letter."""
-        letter_id = letter_id_of(message, death)
+        letter_id = _letter_id(message, death)
         try:
             verdict, _ = self._store(letter_id, message, death)
         except Exception as error:  # nothing else has the message any more
@@ -53,7 +53,7 @@ class Burying:
         if not self._breaker.allows(now_ms):
             raise StoreUnavailable("Redis did not answer a moment ago")
         try:
-            stored = self.letters.bury(letter_id, message, death)
+            stored = self.letters.bury(letter_id, message, death, occasion=_occasion(death))
         except StoreUnavailable:
             self._breaker.fail(self._clock.boot_ms())
             raise
@@ -74,10 +74,10 @@ class Burying:
             generation=death.generation,
         )
 
-    def forget(self, letter_id: str) -> None:
-        """Take a letter back: its task goes on after all."""
+    def forget(self, letter_id: str, *, latest_ms: int | None = None) -> None:
+        """Take a letter back, unless it has died after *latest_ms*: its task goes on after all."""
         try:
-            self.letters.drop([letter_id], counted="taken back")
+            self.letters.drop([letter_id], counted="taken back", latest_ms=latest_ms)
         except CeleryTWError as error:
             logger.warning("the dead letter %s stays, though its task goes on: %s", letter_id, error)
 
@@ -95,8 +95,11 @@ def burying_of(app: Any) -> Burying | None:
     return burying
 
 
-def letter_id_of(message: bytes, death: Death) -> str:
+def _occasion(death: Death) -> str | None:
+    """Return an occasion of its own for what is no task at all: it has no id by which two messages could be told apart."""
+    return None if letter_id_of(death.task_id, death.mid) else uuid4().hex
+
+
+def _letter_id(message: bytes, death: Death) -> str:
     """Return the id of a letter; what is no task at all is known by its body."""
-    if NodeId.parse(death.task_id) is not None:
-        return death.task_id
-    return death.mid or f"h-{blake2b(read_envelope(message).body, digest_size=12).hexdigest()}"
+    return letter_id_of(death.task_id, death.mid) or f"h-{blake2b(read_envelope(message).body, digest_size=12).hexdigest()}"

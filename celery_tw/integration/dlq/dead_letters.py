@@ -178,7 +178,7 @@ class DeadLetterBox:
     def _requeue(
         self, letters: Sequence[Letter], delays_ms: Sequence[float], replays: Replays, arguments: Arguments | None, tally: _Tally
     ) -> None:
-        requeued = []
+        requeued, those = [], []
         messages = self._letters.messages([letter.letter_id for letter in letters])
         for letter, message, delay_ms in zip(letters, messages, delays_ms, strict=True):
             if message is None:
@@ -190,7 +190,9 @@ class DeadLetterBox:
                 tally.warnings.setdefault(f"the letter {letter.letter_id} stays: {error}")
                 continue
             requeued.append(one)
+            those.append(letter)
         done = self._letters.requeue(requeued) if requeued else []
+        self._forget_refused(letter for letter, was_there in zip(those, done, strict=True) if was_there)
         tally.count += sum(done)
         tally.gone += len(done) - sum(done)
 
@@ -218,7 +220,7 @@ class DeadLetterBox:
             tally.count += self._letters.drop([letter.letter_id], counted="requeued")[0]
 
     def _forget_refused(self, letters: Iterable[Letter]) -> None:
-        """Take purged messages out of the quarantine of the outbox as well."""
+        """Take messages that were purged, or run with other arguments, out of the quarantine of the outbox as well."""
         claims = [letter.death.claim for letter in letters if letter.death.claim]
         if claims:
             self._refused.discard(self._refused.read(claims))

@@ -54,7 +54,7 @@ def death_of(
         reason=reason or reason_of(exception),
         task=task,
         task_id=str(headers.get("id") or ""),
-        mid=_mid(headers),
+        mid=mid_of_headers(headers),
         queue=queue,
         generation=generation if isinstance(generation, int) else 0,
         replay_of=str(headers.get(REPLAY_OF) or ""),
@@ -109,7 +109,7 @@ def _text(exception: BaseException | None) -> str:
         return f"{type(exception).__name__} cannot be shown"
 
 
-def _mid(headers: Mapping[str, Any]) -> str:
+def mid_of_headers(headers: Mapping[str, Any]) -> str:
     """Return the mid of a send, or what stands for it if a process without the plug-in has sent it; '' for what is no task at all."""
     if mid := headers.get(MID):
         return str(mid)

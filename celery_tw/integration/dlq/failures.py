@@ -24,9 +24,8 @@ from celery.exceptions import Reject
 from celery_tw.errors import CeleryTWError
 from celery_tw.integration.dlq.burying import Burying, burying_of
 from celery_tw.integration.dlq.coverage import covers, is_expected
-from celery_tw.integration.dlq.deaths import death_of
+from celery_tw.integration.dlq.deaths import death_of, mid_of_headers
 from celery_tw.integration.dlq.remains import headers_of, message_of, received, remember, write_down
-from celery_tw.integration.messages.identity_headers import MID
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +65,10 @@ def _prepare(burying: Burying, task: Any, request: Any) -> None:
     if not covers(burying.settings.dlq, task, vars(request)):
         return
     write_down(task, request)
-    mid = vars(request).get(MID)
+    mid = mid_of_headers(vars(request))
     if mid and not getattr(task, "tw_guarded", False) and (request.delivery_info or {}).get("redelivered"):
         try:
-            burying.letters.count_redelivery(str(mid))
+            burying.letters.count_redelivery(mid)
         except CeleryTWError as error:
             logger.warning("%s[%s] began once more, which was not counted: %s", task.name, request.id, error)
 

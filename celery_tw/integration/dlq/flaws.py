@@ -3,6 +3,8 @@
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from celery.utils.time import maybe_iso8601, maybe_make_aware, timezone
+
 
 def flaw_of(message: Any) -> str | None:
     """Return what keeps a message that says it is a task from being one; None for one that Celery can deal with."""
@@ -16,6 +18,25 @@ def flaw_of(message: Any) -> str | None:
     except Exception:  # Celery meets it again, and says what it is
         return None
     return None if isinstance(body, Mapping) and "args" in body else _flaw_of_body(body)
+
+
+def flaw_of_times(message: Any, app: Any) -> str | None:
+    """Return which time in the headers of a message is beyond those that there are where *app* is; None for what Celery can deal with."""
+    headers = message.headers
+    if not isinstance(headers, Mapping):
+        return None
+    for name in ("eta", "expires"):
+        if not (value := headers.get(name)):
+            continue
+        try:
+            moment = maybe_make_aware(maybe_iso8601(value), app.timezone)
+            if name == "eta" and app.uses_utc_timezone():
+                timezone.to_system(moment)
+        except OverflowError:
+            return f"its {name}, {value}, is out of range"
+        except Exception:  # Celery meets it again, and says what it is
+            continue
+    return None
 
 
 def _flaw_of_body(body: Any) -> str | None:

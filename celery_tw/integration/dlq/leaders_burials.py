@@ -11,6 +11,7 @@ from celery_tw.integration.dlq.burying import Burying
 from celery_tw.integration.dlq.coverage import covers, is_expected
 from celery_tw.integration.dlq.deaths import death_of
 from celery_tw.integration.dlq.failures import safely
+from celery_tw.integration.dlq.letter_ids import letter_id_of, letter_id_of_headers
 from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
 from celery_tw.stores.redis.runs import Record
 
@@ -22,12 +23,23 @@ def bury_lost(app: Any, record: Record) -> None:
 
 def take_back(app: Any, record: Record) -> None:
     """Take the letter of a run back that has moved in the last moment."""
-    safely(app, lambda burying: burying.forget(record.mid))
+    safely(app, lambda burying: burying.forget(letter_id_of(record.task_id, record.mid)))
 
 
 def bury_refused(app: Any, envelope: Envelope, *, claim_id: str, reason: str, refusals: int) -> None:
     """Bury a message that the broker did not take; it stays in the outbox's quarantine as well, and leaves both together."""
     safely(app, lambda burying: _bury_refused(burying, envelope, claim_id, reason, refusals))
+
+
+def take_back_refused(app: Any, envelope: Envelope) -> None:
+    """Take the letter of a message back that the broker took after all, but not one of a task that has failed since."""
+    safely(app, lambda burying: _take_back_refused(burying, letter_id_of_headers(envelope.headers)))
+
+
+def _take_back_refused(burying: Burying, letter_id: str) -> None:
+    for letter in burying.letters.read([letter_id]):
+        if letter.death.reason == REFUSED:
+            burying.forget(letter_id, latest_ms=letter.last_ms)
 
 
 def _bury_lost(burying: Burying, record: Record) -> None:

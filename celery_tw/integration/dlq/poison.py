@@ -10,16 +10,16 @@ from typing import Any
 
 from celery_tw.integration.dlq.burying import Burying
 from celery_tw.integration.dlq.coverage import covers
-from celery_tw.integration.messages.identity_headers import MID
+from celery_tw.integration.dlq.deaths import mid_of_headers
 
 
 def starts_of_poison(burying: Burying, task: Any, headers: Mapping[str, Any]) -> int:
     """Return how often a message of *task* that came back was started, 0 when it may be started once more."""
-    mid = headers.get(MID)
+    mid = mid_of_headers(headers)
     if task is None or not mid or not covers(burying.settings.dlq, task, headers):
         return 0
-    again = burying.letters.redeliveries(str(mid))
-    if again < burying.settings.dlq_max_redeliveries or _may_go_on(burying, task, str(mid)):
+    again = burying.letters.redeliveries(mid)
+    if again < burying.settings.dlq_max_redeliveries or _may_go_on(burying, task, mid):
         return 0
     return again + 1
 

@@ -8,7 +8,7 @@ Whoever waits for the task is told that it has failed, and so is its chord, as f
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from celery import bootsteps, signals
@@ -23,7 +23,7 @@ from celery_tw.integration.dlq.burying import Burying
 from celery_tw.integration.dlq.coverage import keeps_refused
 from celery_tw.integration.dlq.deaths import death_of
 from celery_tw.integration.dlq.failures import safely
-from celery_tw.integration.dlq.flaws import flaw_of
+from celery_tw.integration.dlq.flaws import flaw_of, flaw_of_times
 from celery_tw.integration.dlq.poison import starts_of_poison
 from celery_tw.integration.dlq.remains import received
 from celery_tw.integration.runs.kept_results import stores_errors
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 SHOWN = 1000
-SPOILS_A_WORKER = (AttributeError, KeyError, TypeError, ValueError)
+SPOILS_A_WORKER = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What Celery raises over a message whose headers are none of its own, such as a time limit that is a text."""
 
 
@@ -72,9 +72,18 @@ def _let_go(message: Any) -> None:
     """Let the worker have no request of a message any more that it could not hand to its pool."""
     from celery.worker.state import task_ready  # noqa: PLC0415 - only a worker has it
 
-    request = received(message.headers["id"])
-    if request is not None:
+    task_id = _task_id_of(message)
+    request = received(task_id) if isinstance(task_id, Hashable) else None
+    if request is not None and request.message is message:
         task_ready(request)
+
+
+def _task_id_of(message: Any) -> Any:
+    """Return the id in the headers of a message, or in its body, where the first protocol has it; None when there is none."""
+    task_id = (message.headers or {}).get("id")
+    if task_id is None and isinstance(message.payload, Mapping):
+        return message.payload.get("id")
+    return task_id
 
 
 @signals.task_unknown.connect(weak=False, dispatch_uid="celery_tw.dlq")
@@ -141,7 +150,7 @@ def _task_of(app: Any, headers: Mapping[str, Any]) -> Any:
 
 def _is_kept_back(app: Any, consumer: Any, message: Any) -> bool:
     """Return whether the message was buried in the place of being handed to Celery."""
-    if (flaw := flaw_of(message)) is not None:
+    if (flaw := flaw_of(message) or flaw_of_times(message, app)) is not None:
         keep(app, consumer, message, MalformedMessage(flaw), MALFORMED)
         return True
     if not (message.delivery_info or {}).get("redelivered") or not isinstance(message.headers, Mapping):

@@ -5,7 +5,7 @@ the body may have changed: so what could be changed is written down before the b
 down, the message is made again; its callbacks, chain and chord are in the request.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -41,7 +41,7 @@ OF_THE_REQUEST = frozenset(
 )
 """What a request has besides the headers of its message."""
 
-_received: WeakValueDictionary[str, Any] = WeakValueDictionary()
+_received: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
 
 
 def remember(request: Any) -> None:
@@ -49,7 +49,7 @@ def remember(request: Any) -> None:
     _received[request.id] = request
 
 
-def received(task_id: str, headers: Mapping[str, Any] | None = None) -> Any:
+def received(task_id: Hashable, headers: Mapping[str, Any] | None = None) -> Any:
     """Return the request of a task that this process has received and still has; None for any other, or another send of the task."""
     request = _received.get(task_id)
     if request is None or headers is None:

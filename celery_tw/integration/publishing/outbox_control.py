@@ -12,6 +12,7 @@ from typing import Any
 
 from celery_tw.errors import MalformedRecord, UnknownMessage
 from celery_tw.integration.cancellation.announcing import announce, request_of
+from celery_tw.integration.dlq.letter_ids import letter_id_of_headers
 from celery_tw.integration.moments import from_ms
 from celery_tw.stores.redis.dead_letters import DeadLetters
 from celery_tw.stores.redis.envelope import Envelope, read_envelope
@@ -106,8 +107,9 @@ class OutboxControl:
 
     def _drop_letters(self, found: Sequence[RefusedMessage], *, counted: str) -> None:
         """Let the dead letters of messages go that are no longer in the quarantine."""
-        mids = [envelope.mid for message in found if (envelope := _envelope(message)) is not None and envelope.mid]
-        self._letters.drop(mids, counted=counted)
+        envelopes = [envelope for message in found if (envelope := _envelope(message)) is not None]
+        letter_ids = [letter_id for envelope in envelopes if (letter_id := letter_id_of_headers(envelope.headers))]
+        self._letters.drop(letter_ids, counted=counted)
 
     def _buried(self, message_ids: Iterable[str]) -> list[RefusedMessage]:
         found = self._found(list(dict.fromkeys(message_ids)))

@@ -14,7 +14,7 @@ from celery.exceptions import Retry as Sent
 from celery_tw.clock import SystemClock
 from celery_tw.core.retry import Retry
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured
-from celery_tw.integration.messages.identity_headers import ETA, FIRST, SLOT
+from celery_tw.integration.messages.identity_headers import ETA, FIRST, REPLAY_OF, SLOT
 from celery_tw.integration.runs.runner import header_of, runner_of
 from celery_tw.stores.redis.retry_budgets import RetryBudgets
 
@@ -38,8 +38,12 @@ def attempt(task: Any, args: Any, kwargs: Any) -> Any:
 
 
 def first_sent_ms(request: Any) -> int:
-    """Return when the task of *request* was first sent, or was first to begin; now, when its message does not say so."""
-    found = header_of(request, FIRST) or header_of(request, SLOT) or header_of(request, ETA)
+    """Return when the task of *request* was first sent, or was first to begin; now, when its message does not say so.
+
+    The slot that a replay keeps is that of the send that died.
+    """
+    slot_ms = None if header_of(request, REPLAY_OF) else header_of(request, SLOT)
+    found = header_of(request, FIRST) or slot_ms or header_of(request, ETA)
     return int(found) if found else SystemClock().wall_ms()
 
 
@@ -51,21 +55,25 @@ def _delay_ms(task: Any, policy: Retry, first_ms: int) -> int | None:
     age_ms = max(0, SystemClock().wall_ms() - first_ms)
     delay_ms = policy.delay_ms(retries=retries, draw=random.random())
     if policy.outlives(age_ms=age_ms + delay_ms):
-        delay_ms = max(delay_ms, _wait_for_budget_ms(task, policy))
-    if policy.outlives(age_ms=age_ms + delay_ms):
-        return delay_ms
+        wait_ms = _wait_for_budget_ms(task, policy, longest_ms=policy.left_ms(age_ms=age_ms))
+        if wait_ms is not None:
+            return max(delay_ms, wait_ms)
     logger.info("%s[%s] is not retried: it would begin later than %g s after it was sent", task.name, task.request.id, policy.max_age)
     return None
 
 
-def _wait_for_budget_ms(task: Any, policy: Retry) -> int:
-    """Take a retry out of the budget; return in how long there is one. Where Redis does not answer, nobody waits."""
+def _wait_for_budget_ms(task: Any, policy: Retry, *, longest_ms: int | None) -> int | None:
+    """Take a retry out of the budget; return in how long there is one, None when there is none within *longest_ms*.
+
+    Where Redis does not answer, nobody waits.
+    """
     if policy.budget is None or task.request.is_eager:
         return 0
     tokens, per_s = policy.budget
     try:
         runs = runner_of(task.app).runs
-        return RetryBudgets(runs.client, runs.keys).take(task.name, tokens=tokens, per_ms=max(1, round(1000 * per_s)))
+        budgets, per_ms = RetryBudgets(runs.client, runs.keys), max(1, round(1000 * per_s))
+        return budgets.take(task.name, tokens=tokens, per_ms=per_ms, longest_ms=longest_ms)
     except (CeleryTWError, ImproperlyConfigured) as error:
         logger.warning("%s[%s] is retried without regard to its budget: %s", task.name, task.request.id, error)
         return 0

@@ -64,15 +64,16 @@ class DeadLetters:
 
     # Burying
 
-    def bury(self, letter_id: str, message: bytes, death: Death) -> tuple[str, int]:
+    def bury(self, letter_id: str, message: bytes, death: Death, *, occasion: str | None = None) -> tuple[str, int]:
         """Keep *message* and what is known of its death; return new, again or same, and how often it has died.
 
-        The run that died, if it is on record, is not started again.
+        The run that died, if it is on record, is not started again. *occasion* is what two signals of this death have in common; the
+        worker and the error if it is not given.
         """
         shard, facts = self.keys, death.write()
         keys: list[str | bytes] = [shard.dlq, shard.dead(letter_id), shard.dlq_bytes, shard.dlq_counts, shard.run(death.mid)]
         keys.append(shard.requeued(letter_id))
-        args: list[Argument] = [letter_id, death.occasion, message, facts, len(message) + len(facts) + OVERHEAD, death.token]
+        args: list[Argument] = [letter_id, occasion or death.occasion, message, facts, len(message) + len(facts) + OVERHEAD, death.token]
         try:
             _, verdict, count = script("bury").run(self.client, keys, args)
         except StoreUnavailable:

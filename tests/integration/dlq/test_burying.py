@@ -198,13 +198,68 @@ def test_what_the_worker_refuses_is_kept_whole_and_the_worker_goes_on(app: Celer
         assert TimeWheel(app).dlq.show(letter.letter_id).body == (body if isinstance(body, bytes) else body.encode())
 
 
-def test_what_is_no_task_at_all_is_kept_under_what_it_says(app: Celery, dead: Dead) -> None:
+LAST = "9999-12-31T23:59:59"
+
+
+@pytest.mark.parametrize(
+    ("zone", "times"),
+    [
+        ("Europe/Berlin", [{"eta": LAST}, {"expires": LAST}]),
+        ("America/New_York", [{"eta": "0001-01-01T00:00:00"}]),
+        ("UTC", [{"eta": f"{LAST}-12:00"}]),
+    ],
+)
+def test_times_that_there_are_not_are_kept_and_the_worker_goes_on(
+    make_app: Callable[..., Celery], zone: str, times: list[dict[str, str]]
+) -> None:
+    app = make_app(accept_content=["json"], timezone=zone)
+    box = TimeWheel(app).dlq
+
+    @app.task(shared=False, name="shop.add")
+    def add(a: int = 0, b: int = 0) -> int:
+        return a + b
+
+    with working(app, concurrency=1):
+        for number, headers in enumerate(times):
+            publish(app, body=GOOD, task="shop.add", id=f"t{number}", tw_mid=f"m{number}", **headers)
+        publish(app, body=GOOD, task="shop.add", id="good", expires=f"{LAST}-12:00")
+        assert app.AsyncResult("good").get(timeout=TIMEOUT_S) == 0
+        wait_until(lambda: box.count() == len(times), message="the letters")
+        wait_until(lambda: app.AsyncResult("t0").state == "FAILURE")
+    letters = sorted((letter.letter_id, letter.reason) for letter in box.list().letters)
+    assert letters == [(f"m{number}", "malformed") for number in range(len(times))]
+    assert all("is out of range" in letter.message for letter in box.list().letters)
+
+
+def test_a_message_of_the_first_protocol_that_spoils_a_worker_is_kept(app: Celery, dead: Dead) -> None:
+    @app.task(shared=False, name="shop.add")
+    def add(a: int = 0, b: int = 0) -> int:
+        return a + b
+
+    with working(app, concurrency=1), app.connection_for_write() as connection:
+        old = {"task": "shop.add", "id": "x", "args": [1], "kwargs": {}, "timelimit": 5}
+        connection.Producer().publish(old, routing_key="celery", exchange="", serializer="json")
+        (letter,) = dead()
+        assert add.delay(1, 2).get(timeout=TIMEOUT_S) == 3
+        wait_until(lambda: not state.reserved_requests, message="nothing to be reserved")
+    assert letter.reason == "malformed"
+
+
+def test_what_is_no_task_at_all_is_kept_under_what_it_says_and_each_message_counts(app: Celery, dead: Dead) -> None:
+    heard: list[str] = []
+
+    def hear(letter_id: str, **_: Any) -> None:
+        heard.append(letter_id)
+
+    events.task_dead_lettered.connect(hear)
     with working(app, concurrency=1), app.connection_for_write() as connection:
         for _ in range(2):
             connection.Producer().publish({"hello": 1}, routing_key="celery", exchange="")
+        wait_until(lambda: dead()[0].count == 2 and len(heard) == 2, message="both to be counted")
         (letter,) = dead()
-        wait_until(lambda: dead()[0].count == 1)
+    events.task_dead_lettered.disconnect(hear)
     assert letter.letter_id.startswith("h-")
+    assert heard == [letter.letter_id] * 2
 
 
 def test_who_waits_for_a_refused_task_learns_that_it_failed(app: Celery, dead: Dead) -> None:
@@ -245,6 +300,22 @@ def test_a_message_that_comes_back_too_often_is_buried(app: Celery, dead: Dead) 
         (letter,) = dead()
         wait_until(lambda: result.state == "FAILURE")
     assert (letter.reason, letter.attempts, ran) == ("redelivered", 3, [result.id] * 3)
+
+
+def test_a_message_without_a_mid_that_comes_back_too_often_is_buried(app: Celery, dead: Dead) -> None:
+    app.conf.tw_dlq_max_redeliveries = 2
+    ran: list[str] = []
+
+    @app.task(bind=True, shared=False, acks_late=True, name="shop.poison", max_retries=None, dlq=True)
+    def poison(self: Any) -> None:
+        ran.append(self.request.id)
+        raise Reject("the worker is gone", requeue=len(ran) < 10)
+
+    with working(app, concurrency=1):
+        publish(app, body=GOOD, task="shop.poison", tw_mid=None)
+        (letter,) = dead()
+        wait_until(lambda: app.AsyncResult("t1").state == "FAILURE")
+    assert (letter.reason, letter.mid, ran) == ("redelivered", "t1:0:0", ["t1"] * 3)
 
 
 def test_without_redis_the_letter_is_logged_and_brought_back_from_the_log(

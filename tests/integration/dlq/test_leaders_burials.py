@@ -1,6 +1,7 @@
 """What the leader sees die is buried as a worker would have buried it, before its record goes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from celery import Celery
@@ -11,7 +12,7 @@ from celery_tw.integration.dlq.leaders_burials import bury_lost, take_back
 from celery_tw.integration.dlq.letter_views import DeadLetter
 from celery_tw.integration.node import Node
 from celery_tw.integration.runs.runner import runner_of
-from celery_tw.stores.redis.envelope import Envelope, write_envelope
+from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
 from celery_tw.stores.redis.runs import Claim, Record
 
 Dead = Callable[..., list[DeadLetter]]
@@ -64,6 +65,17 @@ def test_one_that_moved_in_the_last_moment_goes_on(app: Celery, dead: Dead, lost
     assert runner_of(app).runs.holds("m1", lost.token)
     again = Claim(mid="m1", owner="host:1:a", task="shop.rebuild", task_id="t1", long=True)
     assert runner_of(app).runs.acquire(again).verdict == "run"
+
+
+def test_the_letter_of_a_node_is_taken_back_too(app: Celery, dead: Dead, lost: Record) -> None:
+    envelope, task_id = read_envelope(lost.envelope or b""), f"{'0' * 32}.1.1"
+    message = write_envelope(replace(envelope, headers={**envelope.headers, "id": task_id}))
+    node = replace(lost, task_id=task_id, envelope=message)
+    bury_lost(app, node)
+    assert [letter.letter_id for letter in dead()] == [task_id]
+    take_back(app, node)
+
+    assert TimeWheel(app).dlq.count() == 0
 
 
 def test_the_leader_buries_what_it_gives_up(app: Celery, dead: Dead, lost: Record, leader: Node) -> None:

@@ -118,6 +118,30 @@ def test_a_retry_that_would_begin_too_late_is_not_made(app: Celery) -> None:
     assert flaky.ran == [0]
 
 
+def test_the_age_of_a_replay_is_not_counted_from_the_slot_of_what_died(app: Celery) -> None:
+    old_ms = int((time.time() - HOUR_S) * 1000)
+    flaky = Flaky(app, Retry(max=1, **AT_ONCE, max_age=HOUR_S / 2))
+    with working(app):
+        for headers in ({"tw_slot": old_ms}, {"tw_slot": old_ms, "tw_replay_of": "m1", "tw_generation": 1}):
+            publish_raw(app, headers)
+        wait_until(lambda: len(flaky.ran) == 3, message="the replay to be tried again")
+        wait_until(lambda: app.AsyncResult("t-m1").state == "FAILURE")
+    assert flaky.ran == [0, 0, 1]
+
+
+def publish_raw(app: Celery, headers: dict[str, Any]) -> None:
+    """Send a message as the leader does, which adds no header of its own."""
+    letter_id = headers.get("tw_replay_of", "m0")
+    with app.connection_for_write() as connection:
+        connection.Producer().publish(
+            [[], {}, {}],
+            routing_key="celery",
+            exchange="",
+            serializer="json",
+            headers={"id": f"t-{letter_id}", "task": "shop.flaky", "tw_mid": f"{letter_id}:1", **headers},
+        )
+
+
 def test_the_age_is_counted_from_the_first_send_over_all_retries(app: Celery) -> None:
     sent: list[int] = []
 
@@ -168,6 +192,16 @@ def test_a_budget_that_cannot_be_met_before_the_greatest_age_ends_the_task(app: 
     with working(app), pytest.raises(OSError, match="down"):
         flaky.task.delay().get(timeout=TIMEOUT_S)
     assert flaky.ran == [0, 1]
+
+
+def test_those_that_cannot_wait_for_the_budget_leave_it_to_others(app: Celery, redis_client: redis.Redis) -> None:
+    flaky = Flaky(app, Retry(max=9, **AT_ONCE, budget=(1, HOUR_S), max_age=HOUR_S / 2))
+    with working(app):
+        for _ in range(3):
+            with pytest.raises(OSError, match="down"):
+                flaky.task.delay().get(timeout=TIMEOUT_S)
+    assert flaky.ran == [0, 1, 0, 0]
+    assert 0 < redis_client.pttl(KEYS.retry_budget("shop.flaky")) <= HOUR_S * 1000
 
 
 @pytest.mark.parametrize("word", [Ignore("enough"), Reject("enough", requeue=False)])
