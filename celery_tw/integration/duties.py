@@ -126,14 +126,9 @@ class Duties:
             clock=parts.clock,
             fair=parts.settings.fair_queues,
             default_capacity=parts.settings.fair_capacity,
-            claimed=self._claimed if self.claims else lambda: 0,
+            claimed=self.outbox.on_its_way if self.claims else lambda queue: 0,
             wake=lambda: self.loop("work").wake(),
         )
-
-    def _claimed(self) -> int:
-        """Return how many messages are on their way to the broker."""
-        sizes = self.parts.claims.sizes()
-        return sizes.waiting - sizes.refused
 
     def _starving(self) -> Starving:
         parts = self.parts

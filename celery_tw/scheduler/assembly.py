@@ -30,6 +30,9 @@ from celery_tw.stores.redis.lanes import Lanes
 from celery_tw.stores.redis.open_fires import OpenFires
 from celery_tw.stores.redis.timetable import Timetable
 
+KEPT_FOR_LANES = 200
+"""What is due leaves so much of the outbox to what waits in lanes."""
+
 
 def assemble(
     client: redis.Redis,
@@ -58,6 +61,14 @@ def assemble(
     def on_laned(queue: str) -> None:
         if not rooms.something_waits(queue):
             measure_soon()
+
+    def on_entered(queue: str) -> None:
+        rooms.used_up(queue)
+        measure_soon()
+
+    def room_for_what_is_due() -> int:
+        assert room is not None
+        return room() - (KEPT_FOR_LANES if rooms.wanted() else 0)
 
     dispatching = Dispatching(
         client,
@@ -113,7 +124,7 @@ def assemble(
             recurring=recurring,
             refusals=refusals,
             line=dispatching.line,
-            room=room,
+            room=None if room is None else room_for_what_is_due,
         ),
         backlogs=Backlogs(
             dispatching=dispatching,
@@ -139,7 +150,7 @@ def assemble(
             ageing=ageing_of(settings),
             outbox_room=room,
         ),
-        on_laned=on_laned,
+        on_entered=on_entered,
     )
 
 

@@ -67,7 +67,7 @@ class Engine:
         redis_time: RedisTime,
         gauges: Gauges,
         admission: Admission,
-        on_laned: Callable[[str], None],
+        on_entered: Callable[[str], None],
     ) -> None:
         self.elector = elector
         self.horizon = horizon
@@ -82,7 +82,7 @@ class Engine:
         self.redis_time = redis_time
         self.gauges = gauges
         self.admission = admission
-        self.on_laned = on_laned
+        self.on_entered = on_entered
         self.mailbox: deque[News] = deque()
         self.missed_news = True
         self._epoch: int | None = None
@@ -170,7 +170,7 @@ class Engine:
             elif news.kind == "backlog":
                 self._poll_boot_ms = 0
             elif news.kind == "lanes":
-                self.on_laned(news.what)
+                self.on_entered(news.what)
 
     def _hear_of(self, entry_id: int, due_ms: int | None) -> None:
         self.entries.forget(entry_id)

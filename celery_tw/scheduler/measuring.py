@@ -54,7 +54,7 @@ class _Reading:
 class Measuring:
     """Measures while *elector* leads. *fair* are the queues of the settings; those that have lanes besides are emptied too.
 
-    *claimed* tells how many messages are on their way in the outbox; *wake* is called when messages can be admitted.
+    *claimed* tells how many messages are on their way to a queue in the outbox; *wake* is called when messages can be admitted.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Measuring:
         clock: Clock,
         fair: Iterable[str],
         default_capacity: int,
-        claimed: Callable[[], int] = lambda: 0,
+        claimed: Callable[[str], int] = lambda queue: 0,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.admitting = admitting
@@ -87,6 +87,7 @@ class Measuring:
         self._readings: dict[str, _Reading] = {}
         self._away = False
         self._unconsumed: set[str] = set()
+        self._unmeasured: set[str] = set()
 
     def step(self) -> int:
         """Measure all queues once; return in how many ms to call again."""
@@ -116,9 +117,13 @@ class Measuring:
 
     def _measure(self, epoch: int, queues: list[str]) -> int:
         given = {queue: self.rooms.given(queue) for queue in queues}
-        claimed = self.claimed()
-        lengths = {queue: length + claimed for queue, length in self.lengths.measure(queues).items()}
+        claimed = {queue: self.claimed(queue) for queue in queues}
+        lengths = {queue: length + claimed[queue] for queue, length in self.lengths.measure(queues).items()}
         self._away = False
+        self._tell_unmeasured({*queues} - {*lengths})
+        queues = [queue for queue in queues if queue in lengths]
+        if not queues:
+            return AWAY_MS
         room = {queue: self.target(queue) - lengths[queue] for queue in queues}
         stands = self.admitting.make_room(epoch, {queue: (room[queue], "fair" if queue in self.fair else "former") for queue in queues})
         for queue in queues:
@@ -154,6 +159,13 @@ class Measuring:
                 self._unconsumed.add(queue)
                 logger.warning("%d message(s) wait for %s, and no worker has said that it consumes that queue", count, queue)
                 fair_queue_unconsumed.send(sender=self, queue=queue, waiting=count)
+
+    def _tell_unmeasured(self, queues: set[str]) -> None:
+        """Give nothing to *queues*, whose keys are no lists, and tell once of each."""
+        self.rooms.unmeasured(queues)
+        for queue in sorted(queues - self._unmeasured):
+            logger.error("%s is given nothing: its key in the broker holds something else than a list", queue)
+        self._unmeasured = queues
 
     def _read_consumers(self) -> None:
         boot_ms = self.clock.boot_ms()

@@ -120,6 +120,13 @@ class Outbox:
         sizes = self.claims.sizes()
         return min(OUTSTANDING - (sizes.waiting - sizes.refused), REFUSED_OUTSTANDING - sizes.waiting)
 
+    def on_its_way(self, queue: str) -> int:
+        """Return how many messages may be on their way to *queue*: of those not read yet, all."""
+        sizes = self.claims.sizes()
+        parcels = list(self._parcels.values())
+        to_queue = sum(1 for parcel in parcels if not parcel.refusals and queue in (parcel.envelope.routing_key, *parcel.envelope.declare))
+        return to_queue + max(0, sizes.waiting - len(parcels))
+
     def step(self) -> int:
         """Publish a batch; return in how many ms to call again."""
         term = self.elector.term

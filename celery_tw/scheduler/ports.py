@@ -82,7 +82,10 @@ class QueueLengths(Protocol):
     """Looks into the broker's queues; for one thread."""
 
     def measure(self, queues: Sequence[str]) -> dict[str, int]:
-        """Return how many messages are in each of *queues*, 0 for one that there is not; raises `BrokerUnavailable`."""
+        """Return how many messages are in each of *queues*, 0 for one that there is not; without those whose keys hold something else.
+
+        Raises `BrokerUnavailable`.
+        """
         ...
 
     def close(self) -> None: ...

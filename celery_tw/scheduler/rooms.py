@@ -59,6 +59,11 @@ class Rooms:
     def _left(self, queue: str, room: Room) -> int:
         return room.target - room.length - (self.given(queue) - room.given)
 
+    def wanted(self) -> bool:
+        """Return whether something waits for a queue."""
+        with self._lock:
+            return any(room.waiting > 0 for room in self._rooms.values())
+
     def give(self, queue: str, count: int) -> None:
         """Count *count* messages that have been given to *queue*, or may have been."""
         with self._lock:
@@ -74,6 +79,12 @@ class Rooms:
     def something_waits(self, queue: str) -> bool:
         """Take note that a message waits for *queue*; return whether the queue has been measured."""
         return self._wait(queue, 1)
+
+    def used_up(self, queue: str) -> None:
+        """Take note that a producer was the first that had to wait: others have used the same room, so it counts no more."""
+        with self._lock:
+            if queue in self._rooms and self._rooms[queue].waiting == 0:
+                del self._rooms[queue]
 
     def _wait(self, queue: str, waiting: int) -> bool:
         with self._lock:

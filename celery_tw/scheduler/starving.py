@@ -20,7 +20,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_MS = 1000
 STAND_BY_MS = 1000
-PAGE = 500
+PAGE = 100
+"""Of each lane; their records come back whole, up to 256 KiB each, within the client's time-out."""
+
 LINES_A_MINUTE = 20
 
 

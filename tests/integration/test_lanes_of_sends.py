@@ -14,6 +14,7 @@ from celery_tw.clock import SystemClock
 from celery_tw.core.lane import LANES
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import InvalidLane
+from celery_tw.integration.lanes.queue_lengths import queue_lengths
 from celery_tw.stores.redis.codec import unpack_one_time
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import Keys
@@ -222,6 +223,16 @@ def test_a_retry_stays_in_its_lane(unfair: Celery) -> None:
         assert flaky.apply_async(lane="low").get(timeout=10) == ["low", "1"]
 
 
+def test_a_retry_of_a_message_without_a_lane_is_medium_whatever_priority_the_broker_stamped(app: Celery, redis_client: redis.Redis) -> None:
+    app.tasks["add"].apply_async(priority=0, retries=1)
+    assert waiting_lane(redis_client) == "medium"
+
+
+def test_a_header_with_a_lane_that_there_is_not_says_nothing(app: Celery, redis_client: redis.Redis) -> None:
+    app.tasks["add"].apply_async(headers={"tw_lane": "express"})
+    assert waiting_lane(redis_client) == "medium"
+
+
 # Whether it waits
 
 
@@ -297,3 +308,20 @@ def test_with_redis_away_a_task_goes_straight_on_and_is_counted(
     assert sent_lanes(redis_client) == ["low"] * 3
     assert TimeWheel(app).deferral.past_lanes.counts == {"unavailable": 3}
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["add went straight to its queue, past its lane"]
+
+
+def test_a_queue_whose_key_is_no_list_is_not_measured_and_others_are(app: Celery, redis_client: redis.Redis) -> None:
+    redis_client.set("bad", "no list")
+    redis_client.lpush("celery", "message")
+
+    lengths = queue_lengths(app, redis_client)
+
+    assert lengths.measure(["bad", "celery", "none"]) == {"celery": 1, "none": 0}
+
+
+def test_listing_goes_through_all_pages_of_a_lane(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celery_tw.integration.lanes.lanes.PAGE", 2)
+    sent = {app.tasks["add"].apply_async(lane="low").id for _ in range(5)}
+
+    assert {task.task_id for task in TimeWheel(app).lanes.list(lane="low")} == sent
+    assert TimeWheel(app).lanes.boost(lane="low") == 5

@@ -23,13 +23,13 @@ HOUR_MS = 3_600_000
 
 
 class ListLengths:
-    """Queues that are lists of the server."""
+    """Queues that are lists of the server, and no others."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
 
     def measure(self, queues: Sequence[str]) -> dict[str, int]:
-        return {queue: int(self.client.llen(queue)) for queue in queues}
+        return {queue: int(self.client.llen(queue)) for queue in queues if self.client.type(queue) in (b"list", b"none")}
 
     def close(self) -> None:
         return None
@@ -241,3 +241,40 @@ def test_a_fair_queue_that_nobody_consumes_is_told_of_once_until_somebody_does(f
     fair.admit()
 
     assert heard == [{"queue": QUEUE, "waiting": 30}]
+
+
+def test_room_that_producers_have_used_is_not_given_out_again(fair: Fair) -> None:
+    fair.measuring.step()
+    fair.stand.run()
+    for _ in range(FULLNESS * CAPACITY):
+        entry_id = next(fair.ids)
+        rest = fair.record(entry_id, "low").pack_rest()
+        message = Entering(entry_id=entry_id, mid=f"m{entry_id}", task_id=f"t{entry_id}", queue=QUEUE, lane="low", rest=rest)
+        assert fair.lanes.enter(message)[1] == "straight"
+        fair.stand.client.lpush(QUEUE, b"low 0 x")
+    fair.enter("high", 10)
+
+    fair.stand.run()
+    assert fair.waiting() == 10
+
+    fair.take(3)
+    assert len(fair.admit()) == FULLNESS * CAPACITY
+    assert fair.waiting() == 7
+
+
+def test_a_queue_that_cannot_be_measured_is_given_nothing_and_stops_no_other(fair: Fair, caplog: pytest.LogCaptureFixture) -> None:
+    fair.enter("low", 5)
+    fair.stand.client.sadd(KEYS.lanes, "bad")
+    fair.stand.client.set("bad", "no list")
+
+    fair.admit()
+
+    assert len(fair.admit()) == 5
+    assert sum(line.startswith("bad is given nothing") for line in caplog.messages) == 1
+
+
+def test_what_stands_in_the_place_of_a_lane_does_not_stop_the_others_of_its_queue(fair: Fair) -> None:
+    fair.enter("high", 3)
+    fair.stand.client.set(KEYS.lane(QUEUE, "low"), "no lane")
+
+    assert fair.admit() == ["high"] * 3

@@ -9,6 +9,7 @@ import redis
 
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import BrokerUnavailable, StaleEpoch, StoreUnavailable
+from celery_tw.scheduler.assembly import KEPT_FOR_LANES
 from celery_tw.scheduler.outbox import BATCH, OUTSTANDING, REFUSALS
 from celery_tw.scheduler.ports import Outcome, Verdict
 from celery_tw.settings import Settings
@@ -435,3 +436,37 @@ def test_a_tombstone_from_before_the_claim_stops_nothing(stand: Stand, shelf: Sh
     stand.put_once("pay", stand.now_ms() - 100, fingerprint=NEUTRAL)
     go(stand)
     assert len(shelf.taken) == 1
+
+
+# What fair queues take of it
+
+
+def test_a_message_is_on_its_way_to_its_own_queue_and_until_it_is_read_to_any(stand: Stand, shelf: Shelf) -> None:
+    assert stand.outbox is not None
+    due(stand, "one", "two")
+    stand.run()
+    assert [stand.outbox.on_its_way(queue) for queue in ("queue", "other")] == [2, 2]
+
+    shelf.away = True
+    publish(stand)
+    assert [stand.outbox.on_its_way(queue) for queue in ("queue", "other")] == [2, 0]
+
+    shelf.away = False
+    publish(stand)
+    assert stand.outbox.on_its_way("queue") == 0
+
+
+def test_what_is_due_leaves_room_to_what_waits_in_lanes(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celery_tw.scheduler.outbox.OUTSTANDING", KEPT_FOR_LANES + 2)
+    assert stand.elector.term is not None
+    rooms = stand.engine.admission.rooms
+    rooms.begin(stand.elector.term.epoch)
+    rooms.measured("elsewhere", target=0, length=0, given=0, waiting=1)
+    due(stand, *(f"entry-{number}" for number in range(5)))
+
+    stand.run()
+    assert stand.claims.sizes().waiting == 2
+
+    rooms.measured("elsewhere", target=0, length=0, given=0, waiting=0)
+    stand.run()
+    assert stand.claims.sizes().waiting == 5

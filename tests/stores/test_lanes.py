@@ -10,7 +10,7 @@ from celery_tw.clock import SystemClock
 from celery_tw.core.command import Command
 from celery_tw.core.lane import LANES
 from celery_tw.core.shares import HIGH, LOW, MEDIUM, Choice, Segment
-from celery_tw.errors import StaleEpoch
+from celery_tw.errors import StaleEpoch, StoreRefused
 from celery_tw.stores.redis.admitting import Admitting
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
@@ -18,10 +18,11 @@ from celery_tw.stores.redis.deferring import Deferred, Deferring
 from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
 from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.election import Election, Led
-from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.keys import ADMITTED_KEPT_MS, Keys
 from celery_tw.stores.redis.lanes import Entering, Lanes
 from celery_tw.stores.redis.timetable import OneTimeWrite, Timetable
 from tests.stores.test_timetable import recurring
+from tests.stores.waiting_tasks import waiting_task
 
 QUEUE = "orders"
 LEASE_MS = 3000
@@ -354,3 +355,214 @@ def test_each_range_of_starving_messages_is_reported_by_one_leader(admitting: Ad
     assert not admitting.report(led.epoch, QUEUE, from_ms=None, to_ms=3000)
     assert admitting.reported_until(QUEUE) == 2000
     assert admitting.report(led.epoch, QUEUE, from_ms=2000, to_ms=3000)
+
+
+def put_later(timetable: Timetable, number: int = 1, *, lane: str = LOW, due_ms: int = 2000) -> None:
+    """Store the named task *later*, or put it off."""
+    task = record(number, lane=lane, name="later")
+    timetable.put_one_time([OneTimeWrite(name="later", entry_id=3, mid=task.mid, due_ms=due_ms, record=task.pack())])
+
+
+def fire_later(dispatching: Dispatching, epoch: int, *, due_ms: int = 2000) -> list[str]:
+    call = dispatching.fire_once(epoch, [(due_ms, 3)], fingerprint="f", queue_keys=[QUEUE.encode()], fair_queues=[QUEUE])
+    return call.statuses()[1]
+
+
+def test_a_task_that_is_put_off_into_another_lane_waits_there_alone(
+    lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, epoch: int
+) -> None:
+    put_later(timetable)
+    fire_later(dispatching, epoch)
+    put_later(timetable, 2, lane=HIGH)
+
+    assert fire_later(dispatching, epoch) == [f"laned {QUEUE}"]
+
+    assert waiting(lanes) == [1, 0, 0]
+    assert admit(dispatching, epoch, choose(lanes)) == ["fired"]
+    assert redis_client.llen(QUEUE) == 1
+
+
+def test_a_task_that_stands_in_two_lanes_is_admitted_once(
+    lanes: Lanes, dispatching: Dispatching, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    enter(lanes, 1)
+    redis_client.zadd(keys.lane(QUEUE, HIGH), {"3": 1000})
+
+    assert admit(dispatching, epoch, choose(lanes)) == ["fired", "gone"]
+
+    assert redis_client.llen(QUEUE) == 1
+    assert waiting(lanes) == [0, 0, 0]
+
+
+def test_room_is_made_and_starving_messages_are_reported_when_memory_is_full(
+    lanes: Lanes, admitting: Admitting, redis_client: redis.Redis, epoch: int
+) -> None:
+    enter(lanes, 1)
+    redis_client.config_set("maxmemory", 1)
+    try:
+        assert admitting.make_room(epoch, {QUEUE: (5, "fair")})[QUEUE].waiting == (0, 0, 1)
+        assert admitting.make_room(epoch, {"other": (5, "fair")})["other"].total == 0
+        assert admitting.report(epoch, QUEUE, from_ms=None, to_ms=2000)
+    finally:
+        redis_client.config_set("maxmemory", 0)
+
+
+def test_what_waits_in_a_lane_can_be_paused_and_goes_back_there(
+    lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    put_later(timetable)
+    fire_later(dispatching, epoch)
+    choices = choose(lanes)
+
+    assert timetable.hold(3, pause=True) == "changed"
+    assert admit(dispatching, epoch, choices) == ["gone"]
+    assert (waiting(lanes), timetable.nearest(5), redis_client.llen(QUEUE)) == ([0, 0, 0], [], 0)
+
+    assert timetable.hold(3, pause=False) == "changed"
+    ((due_ms, _),) = timetable.nearest(5)
+    assert fire_later(dispatching, epoch, due_ms=due_ms) == [f"laned {QUEUE}"]
+    assert waiting(lanes) == [0, 0, 1]
+
+
+def test_a_task_that_is_put_off_while_it_waits_and_then_paused_is_not_admitted(
+    lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    put_later(timetable)
+    fire_later(dispatching, epoch)
+    choices = choose(lanes)
+    later_ms = timetable.now_ms() + 3_600_000
+    put_later(timetable, 2, due_ms=later_ms)
+
+    assert timetable.hold(3, pause=True) == "changed"
+
+    assert admit(dispatching, epoch, choices) == ["gone"]
+    assert redis_client.hgetall(keys.held) == {b"3": str(later_ms).encode()}
+    assert (waiting(lanes), redis_client.llen(QUEUE)) == ([0, 0, 0], 0)
+
+
+def test_old_minutes_of_what_was_admitted_are_forgotten_by_what_goes_straight_on(
+    lanes: Lanes, admitting: Admitting, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    admitting.make_room(epoch, {QUEUE: (2, "fair")})
+    minute = lanes.clock.wall_ms() // 60_000
+    recent = minute - ADMITTED_KEPT_MS // 60_000 + 5
+    redis_client.hset(keys.admitted(QUEUE), mapping={f"{minute - 500} high": 1, f"{recent} low": 1})
+
+    enter(lanes, 1)
+
+    fields = redis_client.hkeys(keys.admitted(QUEUE))
+    assert f"{minute - 500} high".encode() not in fields
+    assert f"{recent} low".encode() in fields
+    assert len(fields) == 2
+
+
+def test_missed_slots_of_which_one_cannot_wait_are_all_fired_later(
+    lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    timetable.put([recurring(2)])
+    timetable.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
+    first = dispatching.entering.ids.take()
+    redis_client.set(keys.entry(first + 4), "another's")
+    backlog = dispatching.read_backlog("2:7")
+    assert backlog is not None
+
+    def drain() -> str:
+        return dispatching.drain(epoch, backlog, slots_ms=[100, 200], commands=[FIRE, FIRE], next_ms=300, left=1, again_ms=5)
+
+    assert drain().startswith("refused TAKEN")
+    assert waiting(lanes) == [0, 0, 0]
+    assert redis_client.get(keys.entry(first + 4)) == b"another's"
+    again = dispatching.read_backlog("2:7")
+    assert again is not None
+    assert (again.next_ms, again.left) == (100, 3)
+
+    assert drain() == "fired"
+    assert waiting(lanes) == [2, 0, 0]
+
+
+def test_what_stands_in_the_place_of_a_lane_refuses_one_task_and_doubles_no_other(
+    lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    plain = replace(waiting_task("p1", queue=QUEUE), message=b"plain")
+    timetable.put_one_time([OneTimeWrite(name="", entry_id=9, mid="p1", due_ms=2000, record=plain.pack())])
+    put_later(timetable)
+    redis_client.set(keys.lane(QUEUE, LOW), "no lane")
+
+    def fire() -> list[str]:
+        call = dispatching.fire_once(epoch, [(2000, 9), (2000, 3)], fingerprint="f", queue_keys=[QUEUE.encode()], fair_queues=[QUEUE])
+        return [status[:16] for status in call.statuses()[1]]
+
+    assert fire() == ["fired", "refused the lane"]
+    assert fire() == ["gone", "refused the lane"]
+    assert redis_client.lrange(QUEUE, 0, -1) == [b"plain"]
+
+
+def test_a_fire_for_what_is_no_lane_is_refused_with_nothing_written(
+    lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    timetable.put([recurring(2)])
+    redis_client.set(keys.lane(QUEUE, HIGH), "no lane")
+    write = SlotWrite(entry_id=2, due_ms=2000, version=1, slot_ms=2000, next_due_ms=3000, commands=[FIRE])
+
+    (status,) = dispatching.fire(epoch, [write]).statuses()[1]
+
+    assert status.startswith("refused the lane")
+    assert redis_client.exists(keys.by_task, keys.templates) == 0
+    redis_client.delete(keys.lane(QUEUE, HIGH))
+    assert dispatching.fire(epoch, [write]).statuses()[1] == ["fired"]
+
+
+def test_a_message_for_what_is_no_lane_leaves_nothing_behind(lanes: Lanes, redis_client: redis.Redis, keys: Keys, epoch: int) -> None:
+    redis_client.set(keys.lane(QUEUE, LOW), "no lane")
+
+    with pytest.raises(StoreRefused):
+        enter(lanes, 1)
+
+    assert redis_client.exists(keys.entry(3), keys.by_task, keys.templates) == 0
+
+
+def test_what_stands_in_the_place_of_a_lane_stops_no_other(
+    lanes: Lanes, admitting: Admitting, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    enter(lanes, 1)
+    redis_client.set(keys.lane("bad", LOW), "no lane")
+    redis_client.zadd(keys.lane("bad", HIGH), {"9": 1000})
+
+    stands = admitting.make_room(epoch, {"bad": (5, "fair"), QUEUE: (5, "fair")})
+
+    assert [stands[queue].waiting for queue in ("bad", QUEUE)] == [(1, 0, 0), (0, 0, 1)]
+    heads = admitting.heads("bad", {Segment(HIGH, HIGH): (None, None), Segment(LOW, LOW): (None, None)}, limit=5)
+    assert list(heads.values()) == [[(1000, 9)], []]
+    assert [each.entry_id for each in admitting.came_between("bad", after_ms=None, until_ms=2000)] == [9]
+
+
+def test_a_clock_that_was_set_back_does_not_hold_up_what_waits(
+    lanes: Lanes, dispatching: Dispatching, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    enter(lanes, 1)
+    redis_client.zincrby(keys.lane(QUEUE, LOW), 3_600_000, "3")
+
+    assert admit(dispatching, epoch, choose(lanes)) == ["fired"]
+
+
+def test_a_lane_is_read_by_pages_that_miss_nothing_when_others_leave(
+    lanes: Lanes, redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    enter(lanes, *range(1, 8))
+    lane = keys.lane(QUEUE, LOW)
+    for entry_id in (3, 5, 7, 9):
+        redis_client.zadd(lane, {str(entry_id): 1000})
+
+    found = []
+    for page in lanes.pages(QUEUE, LOW, limit=2):
+        found += [each.entry_id for each in page]
+        redis_client.zrem(lane, *(each.entry_id for each in page))
+
+    assert sorted(found) == [3, 5, 7, 9, 11, 13, 15]
+
+
+def test_pages_end_with_the_moment_that_was_asked_for(lanes: Lanes, redis_client: redis.Redis, keys: Keys, epoch: int) -> None:
+    enter(lanes, 1, 2, 3)
+    redis_client.zadd(keys.lane(QUEUE, LOW), {"3": 1000, "5": 2000})
+
+    assert [[each.since_ms for each in page] for page in lanes.pages(QUEUE, LOW, limit=5, until_ms=2000)] == [[1000, 2000]]

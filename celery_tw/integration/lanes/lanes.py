@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from itertools import islice, product
+from itertools import chain, islice, product
 from typing import Any
 
 from celery_tw.core.lane import LANES, checked_lane
@@ -16,7 +16,9 @@ from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.consumers import Consumers
 from celery_tw.stores.redis.lanes import Crowd, Lanes, Waits
 
-PAGE = 500
+PAGE = 100
+"""Records come back whole, up to 256 KiB each, within the client's time-out."""
+
 MINUTES = 5
 
 
@@ -110,19 +112,13 @@ class LaneControl:
         lanes = [lane for lane in (LANES if which.lane is None else (checked_lane(which.lane),)) if lane != leave_out]
         until_ms = None if which.older_than is None else self._now_ms() - _ms(which.older_than)
         for queue, lane in product(self._queues(which.queue), lanes):
-            for each in self._pages(queue, lane, until_ms):
+            for each in chain.from_iterable(self._lanes.pages(queue, lane, limit=PAGE, until_ms=until_ms)):
                 record = _record(each)
                 if record is not None and (which.task is None or fnmatchcase(str(record.extra.get("task")), which.task)):
                     yield queue, each, record
 
     def _queues(self, queue: str | None) -> Sequence[str]:
         return self._lanes.queues() if queue is None else [queue]
-
-    def _pages(self, queue: str, lane: str, until_ms: int | None) -> Iterator[Waits]:
-        first = 0
-        while page := self._lanes.page(queue, lane, first=first, limit=PAGE, until_ms=until_ms):
-            yield from page
-            first += len(page)
 
     def _task(self, queue: str, each: Waits, record: OneTime) -> LanedTask:
         waited_ms = self._now_ms() - each.since_ms

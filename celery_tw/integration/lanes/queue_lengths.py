@@ -35,13 +35,17 @@ class ListLengths:
         self._keys: dict[str, list[str]] = {}
 
     def measure(self, queues: Sequence[str]) -> dict[str, int]:
-        """Return how many messages are in each of *queues*."""
+        """Return how many messages are in each of *queues*, without those with a key that is no list."""
         keys = [self._keys_of(queue) for queue in queues]
         with translated_errors("LLEN"), self.client.pipeline(transaction=False) as pipe:
             for key in (key for several in keys for key in several):
                 pipe.llen(key)
-            lengths = iter(pipe.execute())
-        return {queue: sum(int(next(lengths)) for _ in several) for queue, several in zip(queues, keys, strict=True)}
+            replies = iter(pipe.execute(raise_on_error=False))
+            found = {queue: [next(replies) for _ in several] for queue, several in zip(queues, keys, strict=True)}
+            for error in (reply for several in found.values() for reply in several if isinstance(reply, Exception)):
+                if not str(error).startswith("WRONGTYPE"):
+                    raise error
+        return {queue: sum(several) for queue, several in found.items() if all(isinstance(reply, int) for reply in several)}
 
     def close(self) -> None:
         """Do nothing: the client is another's."""

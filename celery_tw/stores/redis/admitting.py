@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from celery_tw.core.lane import LANES
 from celery_tw.core.shares import Segment
@@ -50,7 +50,7 @@ class Admitting:
                     num=limit,
                     withscores=True,
                 )
-            found = pipe.execute()
+            found = _sets(pipe.execute(raise_on_error=False))
         return {segment: [(int(score), int(member)) for member, score in pairs] for segment, pairs in zip(segments, found, strict=True)}
 
     def make_room(self, epoch: int, rooms: Mapping[str, tuple[int, Standing]]) -> dict[str, Stand]:
@@ -84,5 +84,13 @@ class Admitting:
         with translated_errors("came between"), self.client.pipeline(transaction=False) as pipe:
             for key in self.keys.lanes_of(queue):
                 pipe.zrange(key, first, until_ms, byscore=True, offset=0, num=-1 if limit is None else limit, withscores=True)
-            rows: Sequence[Sequence[tuple[bytes, float]]] = pipe.execute()
+            rows = _sets(pipe.execute(raise_on_error=False))
         return [Waits(int(member), lane, int(score)) for lane, row in zip(LANES, rows, strict=True) for member, score in row]
+
+
+def _sets(replies: Sequence[Any]) -> list[Sequence[tuple[bytes, float]]]:
+    """Return *replies*, with nothing for what stands in the place of a lane and is none; raises any other error."""
+    for reply in replies:
+        if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+            raise reply
+    return [[] if isinstance(reply, Exception) else reply for reply in replies]

@@ -4,7 +4,7 @@ A waiting message is a one-time task of the timetable whose id is in a lane of i
 What is known of one-time tasks holds for it: its record, ``by-task``, its cancellation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from celery_tw.clock import Clock
@@ -18,6 +18,7 @@ from celery_tw.stores.redis.scripts import Argument, RedisClient, asked_twice, s
 from celery_tw.stores.redis.templates import CUTTER
 
 BOOSTED_AT_ONCE = 500
+FAR_FUTURE_MS = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +127,14 @@ class Lanes:
         with translated_errors("ZRANGE"):
             found = self.client.zrange(self.keys.lane(queue, lane), "-inf", latest, byscore=True, offset=first, num=limit, withscores=True)
         return self.read([Waits(int(member), lane, int(score)) for member, score in found])
+
+    def pages(self, queue: str, lane: str, *, limit: int, until_ms: int | None = None) -> Iterator[list[Waits]]:
+        """Yield all messages of a lane in pages, the oldest first; what leaves or comes meanwhile may be among them, and hides no other."""
+        key, latest = self.keys.lane(queue, lane), FAR_FUTURE_MS if until_ms is None else until_ms
+        cursor_ms, cursor_member = 0, ""
+        while found := script("page").run(self.client, [key], [cursor_ms, cursor_member, latest, limit]):
+            cursor_ms, cursor_member = int(float(found[-1])), found[-2].decode()
+            yield self.read([Waits(int(member), lane, int(float(score))) for member, score in zip(found[::2], found[1::2], strict=True)])
 
     def under_task(self, queue: str, task_id: str) -> list[Waits]:
         """Return what waits in the lanes of *queue* under *task_id*."""

@@ -267,6 +267,7 @@ class Timetable:
         """Pause or resume a one-time task; return changed, same or gone."""
         shard = self.keys
         keys: list[str | bytes] = [shard.due, shard.entry(entry_id), shard.held, shard.news, shard.news_seq]
+        keys += lanes_of_all(shard, self.records.whole([self.read_stored(entry_id)]))
         reply = script("hold").run(self.client, keys, [entry_id, "pause" if pause else "resume", NEWS_KEPT])
         return str(reply, "ascii")
 

@@ -48,7 +48,7 @@ local function wait(why)
 end
 -- To wait in a lane: id → now in the lane, template id → its text, template → its last due ms, task id → the ids that wait under it.
 local words = {}
-function words.unused(entry) return redis.call('EXISTS', entry) == 1 and {err = 'TAKEN id, another has it'} or nil end
+function words.unused() end -- seen before
 function words.enter(lane, _, id) return redis.pcall('ZADD', lane, 'NX', now_text, id) end
 function words.share(templates, text, id) return redis.pcall('HSETNX', templates, id, text) end
 function words.last(template_dues, id) return redis.pcall('ZADD', template_dues, 'GT', now_text, id) end
@@ -58,9 +58,13 @@ function words.list(by_task, task, id)
   redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
 end
 
+-- Whatever may be refused is seen before anything is written, so a backlog that waits has fired nothing.
 for _, command in ipairs(commands) do
   local kind = command.operation == 'lpush' and redis.call('TYPE', command.queue).ok or 'list'
   if kind ~= 'list' and kind ~= 'none' then return wait('the queue key ' .. command.queue .. ' holds a ' .. kind .. ', not a list') end
+  if command.operation == 'unused' and redis.call('EXISTS', command.queue) == 1 then return wait('TAKEN id, another has it') end
+  kind = string.find(command.operation, '^enter ') and redis.call('TYPE', command.queue).ok or 'none'
+  if kind ~= 'none' and kind ~= 'zset' then return wait('the lane ' .. command.queue .. ' holds a ' .. kind .. ', not a zset') end
 end
 for pass = 1, 2 do
   for _, command in ipairs(commands) do

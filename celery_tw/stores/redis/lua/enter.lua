@@ -7,7 +7,8 @@
 -- reply {now ms, status}: 'straight' (nothing is stored: publish it) | 'waiting' | 'leaderless' (nobody has led for a lease: publish it)
 --       | 'taken' (the id is another task's) | 'fired', 'cancelled' (what the other call became, whose answer was lost)
 -- A repeated call brings the same id and mid and says so; a message is stored once, whatever became of the first answer.
--- SET comes first: a full memory refuses it, and then nothing has been written. The first to wait wakes the leader.
+-- SET comes first: a full memory refuses it, and then nothing has been written; nor has it when what stands in the place of the lane is none.
+-- The first to wait wakes the leader. The minutes of admitted before the last hour are forgotten as a new one begins.
 local by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry, templates, template_dues, lanes, room, admitted = unpack(KEYS, 1, 14)
 local begun_ago, id, mid, task, rest, lease, schema, news_kept, template_id, template, queue, lane, number, admitted_kept = unpack(ARGV)
 begun_ago = tonumber(begun_ago)
@@ -31,10 +32,18 @@ end
 local empty = redis.call('EXISTS', unpack(KEYS, 15, 17)) == 0
 if empty and tonumber(redis.call('GET', room) or '0') > 0 then
   redis.call('DECR', room)
-  if redis.call('HINCRBY', admitted, math.floor(now / 60000) .. ' ' .. lane, 1) == 1 then redis.call('PEXPIRE', admitted, admitted_kept) end
+  local minute = math.floor(now / 60000)
+  if redis.call('HINCRBY', admitted, minute .. ' ' .. lane, 1) == 1 then
+    redis.call('PEXPIRE', admitted, admitted_kept)
+    for _, field in ipairs(redis.call('HKEYS', admitted)) do
+      if tonumber(string.match(field, '^%d+') or '0') < minute - admitted_kept / 60000 then redis.call('HDEL', admitted, field) end
+    end
+  end
   return {now_text, 'straight'}
 end
 
+local kind = redis.call('TYPE', KEYS[14 + tonumber(number)]).ok
+if kind ~= 'none' and kind ~= 'zset' then return redis.error_reply('WRONGTYPE the lane ' .. lane .. ' of ' .. queue .. ' holds a ' .. kind) end
 redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
 redis.call('HSETNX', templates, template_id, template)
 redis.call('ZADD', template_dues, 'GT', now_text, template_id)

@@ -53,6 +53,13 @@ local function refusal(queue)
   return wrong_type[queue] and 'refused the queue key ' .. queue .. ' holds a ' .. wrong_type[queue] .. ', not a list'
 end
 
+-- An id may be another's by now, and what stands in the place of a lane may be none: seen before anything of the entry is written.
+local function objection_to_lane(command)
+  if command.operation == 'unused' and redis.call('EXISTS', command.queue) == 1 then return 'refused TAKEN id, another has it' end
+  local kind = string.find(command.operation, '^enter ') and redis.call('TYPE', command.queue).ok or 'none'
+  return kind ~= 'none' and kind ~= 'zset' and 'refused the lane ' .. command.queue .. ' holds a ' .. kind .. ', not a zset'
+end
+
 local function verdict(e, score)
   if late then return 'moved' end
   if score ~= e.due then return 'moved' end
@@ -62,7 +69,7 @@ local function verdict(e, score)
   if state[1] ~= e.version or tonumber(e.slot) <= (tonumber(state[2] or '0') or 0) then return 'moved' end
   e.count = tonumber(state[3] or '0') or 0
   for _, command in ipairs(e.commands) do
-    local why = command.operation == 'lpush' and refusal(command.queue)
+    local why = command.operation == 'lpush' and refusal(command.queue) or objection_to_lane(command)
     if why then return why end
   end
   return 'fired'
@@ -89,7 +96,7 @@ end
 
 -- To wait in a lane: id → now in the lane, template id → its text, template → its last due ms, task id → the ids that wait under it.
 local words = {}
-function words.unused(entry) return redis.call('EXISTS', entry) == 1 and {err = 'TAKEN id, another has it'} or nil end
+function words.unused() end -- seen before
 function words.enter(lane, _, id) return redis.pcall('ZADD', lane, 'NX', now_text, id) end
 function words.share(templates, text, id) return redis.pcall('HSETNX', templates, id, text) end
 function words.last(template_dues, id) return redis.pcall('ZADD', template_dues, 'GT', now_text, id) end

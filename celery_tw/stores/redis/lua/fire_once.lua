@@ -36,7 +36,7 @@ for i = 1, entries do
 end
 for i = 11 + entries, first_lane - 1 do pushes[KEYS[i]] = {} end
 
--- Where each task waits, and since or until when. What is in a lane and has been made due elsewhere belongs there.
+-- Where each task waits, and since or until when. What is in a lane and has been made due, or is held, belongs there.
 local sources, turns, lanes_of, strays = {}, {}, {}, {}
 local function scores_in_lanes()
   local found, members, places = {}, {}, {}
@@ -50,8 +50,10 @@ local function scores_in_lanes()
   for number, some in pairs(members) do
     for j, score in ipairs(redis.call('ZMSCORE', KEYS[first_lane + number - 1], unpack(some))) do found[places[number][j]] = score end
   end
+  local paused = redis.pcall('HMGET', held, unpack(ids))
+  if paused.err then paused = {} end
   for i, score in ipairs(redis.call('ZMSCORE', due, unpack(ids))) do
-    if score and found[i] then
+    if (score or paused[i]) and found[i] then
       found[i] = false
       strays[#strays + 1] = i
     end
@@ -135,10 +137,10 @@ local function join(template, record, at)
   return table.concat(pieces)
 end
 
-local function refusal(queue)
-  if kinds[queue] == nil then kinds[queue] = redis.call('TYPE', queue).ok end
-  return kinds[queue] ~= wanted_kind and kinds[queue] ~= 'none' and
-    'refused the queue key ' .. queue .. ' holds a ' .. kinds[queue] .. ', not a ' .. wanted_kind
+local function refusal(key, what, wanted)
+  if kinds[key] == nil then kinds[key] = redis.call('TYPE', key).ok end
+  return kinds[key] ~= wanted and kinds[key] ~= 'none' and
+    'refused ' .. what .. ' ' .. key .. ' holds a ' .. kinds[key] .. ', not a ' .. wanted
 end
 
 local function objection_to(message)
@@ -153,6 +155,7 @@ local function objection_to(message)
 end
 
 local statuses, gone_ids, gone_keys, gone_names, fresh, tasks, task_of, left = {now_text}, {}, {}, {}, {}, {}, {}, {}
+local taken = {}
 local function leave(i)
   local source = sources[i] or due
   left[source] = left[source] or {}
@@ -161,6 +164,7 @@ end
 
 local function take(i, name, task)
   leave(i)
+  taken[ids[i]] = true
   gone_ids[#gone_ids + 1] = ids[i]
   gone_keys[#gone_keys + 1] = keys[i]
   if name ~= '' then gone_names[#gone_names + 1] = name end
@@ -182,8 +186,12 @@ local laned = {}
 local function enter(i, template, template_id)
   local first = lanes_of[template.fair]
   if not first then return 'unlaned ' .. template.fair end
+  for lane = first, first + 2 do
+    local why = refusal(KEYS[lane], 'the lane', 'zset')
+    if why then return why end
+  end
   leave(i)
-  laned[#laned + 1] = {key = KEYS[first + template.lane], id = ids[i], queue = template.fair, template_id = template_id}
+  laned[#laned + 1] = {key = KEYS[first + template.lane], first = first, id = ids[i], queue = template.fair, template_id = template_id}
   return 'laned ' .. template.fair
 end
 
@@ -204,8 +212,8 @@ local function decide(i)
   local score, record = scores[i], records[i]
   if not score then return 'gone' end
   if late or score ~= ARGV[11 + 2 * i] then return 'moved' end
-  if tonumber(score) > now then return 'early' end
-  if not record and admits then
+  if not admits and tonumber(score) > now then return 'early' end
+  if admits and (taken[ids[i]] or not record) then
     strays[#strays + 1] = i
     return 'gone'
   end
@@ -221,7 +229,7 @@ local function decide(i)
   if template.made_for ~= fingerprint then return 'foreign' end
   local waiting = pushes[outbox or queue]
   if not waiting then return 'undeclared ' .. queue end
-  local why = refusal(outbox or queue)
+  local why = refusal(outbox or queue, 'the queue key', wanted_kind)
   if why then return why end
   line[MID], line[NAME], line[TASK_ID], line[NUMBER] = mid, name, task, template.numbered and number_of(i)
   local message = join(template, record, values_at)
@@ -289,6 +297,9 @@ for queue, waiting in pairs(pushes) do
   end
 end
 for _, entering in ipairs(laned) do
+  for lane = entering.first, entering.first + 2 do
+    if KEYS[lane] ~= entering.key then redis.call('ZREM', KEYS[lane], entering.id) end
+  end
   redis.call('ZADD', entering.key, 'NX', now_text, entering.id)
   redis.call('SADD', lanes_key, entering.queue)
   redis.call('ZADD', template_dues, 'XX', 'GT', now_text, entering.template_id)

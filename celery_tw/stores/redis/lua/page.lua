@@ -1,5 +1,5 @@
--- PAGE: the next entries of the timetable after a cursor, in the order (due, id as text).
--- KEYS  1 due
+-- PAGE: the next entries of the timetable, or of a lane, after a cursor, in the order (due, id as text).
+-- KEYS  1 due, or a lane
 -- ARGV  1 cursor due ms  2 cursor member ('' = before all of that ms)  3 last due ms wanted  4 limit (at most 1000)
 -- reply flat {member, due ms, …}. Reads only. Ties on the cursor's millisecond are passed by binary search, so that a page costs
 -- O(log n + limit) however many entries share one due time and even when the cursor's own entry is gone.
