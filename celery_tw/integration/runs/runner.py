@@ -104,8 +104,9 @@ class Runner:
             processes=self.processes,
         )
         self.late_answers = LateAnswers(self.runs.own.settle)
-        signals.worker_process_shutdown.connect(self._hear_the_last)
         self._owner = f"{self.process}:{uuid4().hex[:8]}-"
+        # Celery 5.5.0 takes the same method of two runners for one receiver, unless they have names.
+        signals.worker_process_shutdown.connect(self._hear_the_last, dispatch_uid=f"celery_tw.late_answers {self._owner}")
         self._number = count(1)
 
     # Before the body
