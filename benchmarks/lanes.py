@@ -224,12 +224,12 @@ class Admitting:
         node.elector.step()
         term = node.elector.term
         assert term is not None
-        node.rooms.begin(term.epoch)
-        before = node.rooms.given(QUEUE)
-        node.rooms.measured(QUEUE, target=min(BATCH, self.waiting), length=0, given=before, waiting=self.waiting)
+        node.duties.rooms.begin(term.epoch)
+        before = node.duties.rooms.given(QUEUE)
+        node.duties.rooms.measured(QUEUE, target=min(BATCH, self.waiting), length=0, given=before, waiting=self.waiting)
         wall_s, cpu_s = time.perf_counter(), self._cpu_s()
         node.engine.admission.admit(term.epoch, node.parts.redis_time.now_ms())
-        scale = 1e6 / max(node.rooms.given(QUEUE) - before, 1)
+        scale = 1e6 / max(node.duties.rooms.given(QUEUE) - before, 1)
         cost = Cost((time.perf_counter() - wall_s) * scale, (self._cpu_s() - cpu_s) * scale)
         self.client.delete(QUEUE)
         self.crowd.grow(self.waiting - self.crowd.waiting(), since_ms=node.parts.redis_time.now_ms())
