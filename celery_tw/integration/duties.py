@@ -126,7 +126,7 @@ class Duties:
             clock=parts.clock,
             fair=parts.settings.fair_queues,
             default_capacity=parts.settings.fair_capacity,
-            claimed=self.outbox.on_its_way if self.claims else lambda queue: 0,
+            claimed=self.outbox.on_their_way if self.claims else lambda queues: dict.fromkeys(queues, 0),
             wake=lambda: self.loop("work").wake(),
         )
 

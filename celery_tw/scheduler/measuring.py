@@ -9,7 +9,7 @@ most every `FASTEST_MS`. With nothing waiting it is enough to renew what produce
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ class _Reading:
 class Measuring:
     """Measures while *elector* leads. *fair* are the queues of the settings; those that have lanes besides are emptied too.
 
-    *claimed* tells how many messages are on their way to a queue in the outbox; *wake* is called when messages can be admitted.
+    *claimed* tells how many messages are on their way to each queue in the outbox; *wake* is called when messages can be admitted.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Measuring:
         clock: Clock,
         fair: Iterable[str],
         default_capacity: int,
-        claimed: Callable[[str], int] = lambda queue: 0,
+        claimed: Callable[[Sequence[str]], Mapping[str, int]] = lambda queues: dict.fromkeys(queues, 0),
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.admitting = admitting
@@ -117,7 +117,7 @@ class Measuring:
 
     def _measure(self, epoch: int, queues: list[str]) -> int:
         given = {queue: self.rooms.given(queue) for queue in queues}
-        claimed = {queue: self.claimed(queue) for queue in queues}
+        claimed = self.claimed(queues)
         lengths = {queue: length + claimed[queue] for queue, length in self.lengths.measure(queues).items()}
         self._away = False
         self._tell_unmeasured({*queues} - {*lengths})

@@ -120,12 +120,13 @@ class Outbox:
         sizes = self.claims.sizes()
         return min(OUTSTANDING - (sizes.waiting - sizes.refused), REFUSED_OUTSTANDING - sizes.waiting)
 
-    def on_its_way(self, queue: str) -> int:
-        """Return how many messages may be on their way to *queue*: of those not read yet, all."""
-        sizes = self.claims.sizes()
+    def on_their_way(self, queues: Iterable[str]) -> dict[str, int]:
+        """Return how many messages may be on their way to each of *queues*: of those not read yet, all."""
+        waiting = self.claims.sizes().waiting
         parcels = list(self._parcels.values())
-        to_queue = sum(1 for parcel in parcels if not parcel.refusals and queue in (parcel.envelope.routing_key, *parcel.envelope.declare))
-        return to_queue + max(0, sizes.waiting - len(parcels))
+        unread = max(0, waiting - len(parcels))
+        ways = [(parcel.envelope.routing_key, *parcel.envelope.declare) for parcel in parcels if not parcel.refusals]
+        return {queue: unread + sum(queue in way for way in ways) for queue in queues}
 
     def step(self) -> int:
         """Publish a batch; return in how many ms to call again."""

@@ -445,15 +445,15 @@ def test_a_message_is_on_its_way_to_its_own_queue_and_until_it_is_read_to_any(st
     assert stand.outbox is not None
     due(stand, "one", "two")
     stand.run()
-    assert [stand.outbox.on_its_way(queue) for queue in ("queue", "other")] == [2, 2]
+    assert stand.outbox.on_their_way(("queue", "other")) == {"queue": 2, "other": 2}
 
     shelf.away = True
     publish(stand)
-    assert [stand.outbox.on_its_way(queue) for queue in ("queue", "other")] == [2, 0]
+    assert stand.outbox.on_their_way(("queue", "other")) == {"queue": 2, "other": 0}
 
     shelf.away = False
     publish(stand)
-    assert stand.outbox.on_its_way("queue") == 0
+    assert stand.outbox.on_their_way(("queue",)) == {"queue": 0}
 
 
 def test_what_is_due_leaves_room_to_what_waits_in_lanes(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
