@@ -12,7 +12,7 @@ from kombu import Connection, Exchange, Queue
 from celery_tw import TimeWheel, UnknownMessage, once
 from celery_tw.integration.node import Node
 from celery_tw.scheduler.outbox import REFUSALS
-from tests.claiming import claim
+from tests.claiming import claim, publish
 
 
 @pytest.fixture
@@ -37,14 +37,6 @@ def shop(make_app: Callable[..., Celery], redis_url: str, rabbitmq_url: str) -> 
 @pytest.fixture
 def wheel(shop: Celery) -> TimeWheel:
     return TimeWheel(shop)
-
-
-def publish(leader: Node, times: int) -> None:
-    """Let *leader* publish what waits in the outbox, *times* without waiting in between."""
-    for _ in range(times):
-        for parcel in leader.duties.outbox._parcels.values():
-            parcel.wake_ms = 0
-        leader.duties.outbox.step()
 
 
 def bury(shop: Celery, leader: Node, exchange: str, count: int = 1) -> list[Any]:

@@ -17,7 +17,7 @@ from celery_tw.scheduler.outbox import REFUSALS
 from celery_tw.stores.redis.dead_letters import DeadLetters
 from celery_tw.stores.redis.envelope import read_envelope
 from celery_tw.stores.redis.keys import Keys
-from tests.claiming import claim
+from tests.claiming import claim, publish
 
 
 @pytest.fixture
@@ -36,13 +36,6 @@ def shop(make_app: Callable[..., Celery], redis_url: str, rabbitmq_url: str) -> 
         return number
 
     return app
-
-
-def publish(leader: Node, times: int) -> None:
-    for _ in range(times):
-        for parcel in leader.duties.outbox._parcels.values():
-            parcel.wake_ms = 0
-        leader.duties.outbox.step()
 
 
 @pytest.fixture
