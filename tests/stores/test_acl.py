@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from importlib.resources import files
 
 import pytest
 import redis
@@ -11,6 +10,7 @@ from celery_tw.embedded import EmbeddedServer, server_version
 from celery_tw.stores.redis.acl import LEADERS_OWN, ROLES, Role, commands_of, rules, script_names
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.scripts import script
 from celery_tw.stores.redis.timetable import Timetable
 
 KEYS = Keys("shop")
@@ -37,7 +37,7 @@ def log_in(redis_server: EmbeddedServer, redis_client: redis.Redis) -> Iterator:
 
 def test_every_command_of_a_script_is_found() -> None:
     for name in script_names():
-        text = files("celery_tw.stores.redis").joinpath("lua", f"{name}.lua").read_text()
+        text = script(name).text
         called = len(re.findall(r"redis\.p?call\(", text)) - len(re.findall(r"redis\.p?call\((\.\.\.|command\.operation)", text))
         named = len(re.findall(r"redis\.p?call\('[A-Z]+'", text))
         assert called == named, f"{name}.lua calls a command that is not written out"

@@ -5,7 +5,7 @@ import redis
 from redis.connection import DefaultParser
 
 from celery_tw.errors import StaleEpoch, StoreRefused, StoreUnavailable
-from celery_tw.stores.redis.scripts import translated_errors
+from celery_tw.stores.redis.scripts import script, translated_errors
 
 NOT_READY = ("READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNKILLABLE", "LOADING", "NOAUTH")
 REFUSED = ("OOM", "MISCONF", "NOREPLICAS", "NOPERM", "WRONGTYPE", "ERR")
@@ -45,3 +45,16 @@ def test_a_refused_epoch_is_told_apart() -> None:
 def test_half_a_character_is_refused_before_it_is_sent(redis_client: redis.Redis) -> None:
     with pytest.raises(StoreRefused, match="UTF-8"), translated_errors("GET"):
         redis_client.get("\ud800")
+
+
+@pytest.mark.parametrize(("code", "file"), [("local function verdict", "fire.lua"), ("local function send", "parts/commands.lua")])
+def test_an_error_of_a_script_tells_the_file_and_the_line(code: str, file: str) -> None:
+    line = _line_of(code, script("fire").text)
+    line_of_file = _line_of(code, dict(script("fire").sources)[file])
+
+    with pytest.raises(StoreRefused, match=rf"ran into a wall script: f00, on @{file}:{line_of_file}\.$"):
+        raise_reply(f"ERR ran into a wall script: f00, on @user_script:{line}.")
+
+
+def _line_of(code: str, text: str) -> int:
+    return text[: text.index(code)].count("\n") + 1

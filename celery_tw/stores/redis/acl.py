@@ -74,7 +74,8 @@ def rules(role: Role, *, namespace: str, queues: Iterable[str] = (), server: tup
 
 def script_names() -> list[str]:
     """Return the names of all scripts."""
-    return sorted(file.name.removesuffix(".lua") for file in files("celery_tw.stores.redis").joinpath("lua").iterdir())
+    scripts = files("celery_tw.stores.redis").joinpath("lua").iterdir()
+    return sorted(file.name.removesuffix(".lua") for file in scripts if file.name.endswith(".lua"))
 
 
 def commands_of(name: str) -> set[str]:

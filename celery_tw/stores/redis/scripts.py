@@ -2,9 +2,14 @@
 
 Each ``lua/<name>.lua`` is one verb. It is sent by its digest; a server that does not know it (new, flushed, promoted) answers NOSCRIPT
 and is given the text once. NOSCRIPT proves that the script did not run, so the second try is safe; no other error is retried here.
+
+What several verbs have in common is a part, ``lua/parts/<name>.lua``: functions that are local to whoever names the part in its head, as in
+``-- uses now, kinds``. The parts are put before it, in that order, and one text goes to Redis. Where Redis tells a line of that text, the
+error tells the file and its line.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
@@ -22,13 +27,26 @@ RedisClient = Any
 """A `redis.Redis` whose replies are bytes. Its own annotations leave open whether replies are bytes or text, so it goes untyped here."""
 
 
+_USES = re.compile(r"^-- uses (.+)$", re.MULTILINE)
+_LINE_OF_TEXT = re.compile(r"\buser_script:(\d+)")
+
+
 class Script:
-    """A Lua script with its digest."""
+    """A Lua script with its digest; *sources* are the files that it is put together from, and their texts."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.text = files("celery_tw.stores.redis").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+        own = _read(f"{name}.lua")
+        used = _USES.search(own)
+        parts = [f"parts/{part}.lua" for part in used[1].split(", ")] if used else []
+        self.sources = [*((part, _read(part)) for part in parts), (f"{name}.lua", own)]
+        self.text = "".join(text for _, text in self.sources)
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def place(self, line: int) -> str:
+        """Return the file, and the line in it, of a *line* of the text."""
+        lines = [f"{file}:{number}" for file, text in self.sources for number in range(1, text.count("\n") + 1)]
+        return lines[min(line, len(lines)) - 1]
 
     def run(self, client: RedisClient, keys: list[str | bytes], args: list[Argument]) -> Any:
         """Run the script and return its reply.
@@ -56,6 +74,10 @@ class Script:
 def script(name: str) -> Script:
     """Return the script *name*, read once per process."""
     return Script(name)
+
+
+def _read(file: str) -> str:
+    return files("celery_tw.stores.redis").joinpath("lua", file).read_text(encoding="utf-8")
 
 
 def asked_twice(ask: Callable[[], T]) -> T:
@@ -97,7 +119,7 @@ class translated_errors:  # noqa: N801 - reads as a clause of `with`
             raise StoreRefused(f"{self.verb}: {error.object[:80]!r} is no text that could be written as UTF-8") from error
 
     def _refusal(self, error: redis.exceptions.ResponseError) -> Exception:
-        text = str(error)
+        text = _LINE_OF_TEXT.sub(lambda told: script(self.verb).place(int(told[1])), str(error))
         if isinstance(error, redis.exceptions.OutOfMemoryError):
             return StoreRefused(f"{self.verb}: Redis is out of memory, nothing was written: raise its maxmemory or free some ({text})")
         if "STALE" in text:

@@ -3,12 +3,12 @@
 -- ARGV  1 epoch  2 lease ms  3 history size  4 backlog member  5 slot expected next  6 slot next after these ('' = drained)
 --       7 slots left after these  8 ms of the next attempt  9 skip ('' | JSON)  10 its end ms  11 skips kept ms
 --       12 version of the entry that the slots are of ('' = no matter which)  13 number of slots, then the slots; then the number of
---       commands, and per command: operation ('claim' takes the delivery with it, after a blank, and 'count' the ms for which the task
---       counts as open; the words of lanes as in FIRE), queue index, payload; at last the number of the first message
+--       commands, and per command: operation (parts/commands.lua), queue index, payload; at last the number of the first message
 -- reply {now ms, 'fired' | 'moved' (the backlog, or the entry, is not as known) | 'removed' | 'early' (the clock was set back behind these
 --       slots: the backlog waits until they are past again) | 'refused <why>'}
 -- Invariant: the backlog moves on right after its messages; two leaders, or one repeating itself, cannot move it twice. Numbers grow in every
 -- queue: a call that arrives late, after one that was sent later, answers 'moved'.
+-- uses now, kinds, by_task, commands
 local leader, backlogs, backlog, entry, history, skips = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local epoch, lease, history_size, member, expected, following, left, again, skip, skip_to, skips_kept =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
@@ -16,9 +16,6 @@ if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('S
 redis.call('PEXPIRE', leader, lease)
 local late = ARGV[#ARGV] < (redis.call('HGET', leader, 'seq') or '')
 if not late then redis.call('HSET', leader, 'seq', ARGV[#ARGV]) end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
 
 local state = redis.call('HMGET', backlog, 'next', 'generation')
 if late then return {now_text, 'moved'} end
@@ -42,52 +39,18 @@ for i = 1, tonumber(ARGV[at]) do
   commands[i] = {operation = ARGV[at + 3 * i - 2], queue = KEYS[7 + tonumber(ARGV[at + 3 * i - 1])], payload = ARGV[at + 3 * i]}
 end
 
-local function wait(why)
+local function wait(refused)
   redis.call('ZADD', backlogs, again, member)
-  return {now_text, 'refused ' .. why}
-end
--- To wait in a lane: id → now in the lane, template id → its text, template → its last due ms, task id → the ids that wait under it.
-local words = {}
-function words.unused() end -- seen before
-function words.enter(lane, _, id) return redis.pcall('ZADD', lane, 'NX', now_text, id) end
-function words.share(templates, text, id) return redis.pcall('HSETNX', templates, id, text) end
-function words.last(template_dues, id) return redis.pcall('ZADD', template_dues, 'GT', now_text, id) end
-function words.list(by_task, task, id)
-  if task == '' then return end
-  local listed = redis.call('HGET', by_task, task)
-  redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
+  return {now_text, refused}
 end
 
 -- Whatever may be refused is seen before anything is written, so a backlog that waits has fired nothing.
 for _, command in ipairs(commands) do
-  local kind = command.operation == 'lpush' and redis.call('TYPE', command.queue).ok or 'list'
-  if kind ~= 'list' and kind ~= 'none' then return wait('the queue key ' .. command.queue .. ' holds a ' .. kind .. ', not a list') end
-  if command.operation == 'unused' and redis.call('EXISTS', command.queue) == 1 then return wait('TAKEN id, another has it') end
-  kind = string.find(command.operation, '^enter ') and redis.call('TYPE', command.queue).ok or 'none'
-  if kind ~= 'none' and kind ~= 'zset' then return wait('the lane ' .. command.queue .. ' holds a ' .. kind .. ', not a zset') end
+  local refused = objection_to(command)
+  if refused then return wait(refused) end
 end
-for pass = 1, 2 do
-  for _, command in ipairs(commands) do
-    if (command.operation == 'publish') == (pass == 1) then
-      local delivery = string.match(command.operation, '^claim (.+)')
-      local counts = string.match(command.operation, '^count (.+)')
-      local word, id = string.match(command.operation, '^(%l+) ?(.*)')
-      local reply
-      if words[word] then
-        reply = words[word](command.queue, command.payload, id)
-      elseif counts then
-        redis.pcall('HSET', command.queue, command.payload, 'queued ' .. string.format('%.0f', now + tonumber(counts)))
-        if redis.call('PTTL', command.queue) < tonumber(counts) then redis.call('PEXPIRE', command.queue, counts) end
-      elseif delivery then
-        local id = string.match(member, '^%d+')
-        reply = redis.pcall('XADD', command.queue, '*', 'entry', id, 'delivery', delivery, 'message', command.payload)
-      else
-        reply = redis.pcall(command.operation, command.queue, command.payload)
-      end
-      if type(reply) == 'table' and reply.err then return wait(reply.err) end
-    end
-  end
-end
+local refused = send(commands, string.match(member, '^%d+'))
+if refused then return wait(refused) end
 
 if following == '' then
   redis.call('DEL', backlog)

@@ -4,15 +4,14 @@
 --       7 number of the first message; then per entry
 --       id, due ms, version, slot ms, next due ms ('' = none), name to drop ('' = keep the entry),
 --       skip ('' | JSON, then its end ms), backlog ('' | its member, then from, to, next, left, rate),
---       number of commands, and per command: operation ('claim' takes the delivery with it, after a blank, and 'count' the ms for which
---       the task counts as open; 'unused', 'enter', 'share', 'last' and 'list' let a message wait in a lane, and take its id or its
---       template's with them), queue index, payload
+--       number of commands, and per command: operation (parts/commands.lua), queue index, payload
 -- reply {now ms, status per entry}: 'fired' | 'moved' (due, version or mark differ) | 'early' (due, or the last slot decided, is to come) | 'refused <why>'
 -- Invariants: a slot at or before the mark is never fired again; whatever may still be refused is tried before anything of its entry is
 -- written, and an entry that is refused harms no other. What is left for the end (plain messages, next due times) goes to keys whose type
 -- was seen, and cannot fail. A backlog's slots are counted as runs when it is opened, so that `max_runs` holds whatever is fired first.
 -- Numbers grow in every queue: a call that arrives late, after one that was sent later, answers 'moved' for all.
 -- PEXPIRE comes first: it is not refused when memory is full, and what follows a first write is not either.
+-- uses now, kinds, by_task, commands
 local leader, due, backlogs, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, lease, history_size, entries, first_queue, skips_kept =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -20,9 +19,6 @@ if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('S
 local late = ARGV[7] < (redis.call('HGET', leader, 'seq') or '')
 redis.call('PEXPIRE', leader, lease)
 if not late then redis.call('HSET', leader, 'seq', ARGV[7]) end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
 
 local key_at, arg_at = 4, 7
 local function next_key() key_at = key_at + 1 return KEYS[key_at] end
@@ -44,22 +40,6 @@ local function read_entry()
   return e
 end
 
-local wrong_type = {}
-local function refusal(queue)
-  if wrong_type[queue] == nil then
-    local kind = redis.call('TYPE', queue).ok
-    wrong_type[queue] = kind ~= 'list' and kind ~= 'none' and kind or false
-  end
-  return wrong_type[queue] and 'refused the queue key ' .. queue .. ' holds a ' .. wrong_type[queue] .. ', not a list'
-end
-
--- An id may be another's by now, and what stands in the place of a lane may be none: seen before anything of the entry is written.
-local function objection_to_lane(command)
-  if command.operation == 'unused' and redis.call('EXISTS', command.queue) == 1 then return 'refused TAKEN id, another has it' end
-  local kind = string.find(command.operation, '^enter ') and redis.call('TYPE', command.queue).ok or 'none'
-  return kind ~= 'none' and kind ~= 'zset' and 'refused the lane ' .. command.queue .. ' holds a ' .. kind .. ', not a zset'
-end
-
 local function verdict(e, score)
   if late then return 'moved' end
   if score ~= e.due then return 'moved' end
@@ -69,14 +49,13 @@ local function verdict(e, score)
   if state[1] ~= e.version or tonumber(e.slot) <= (tonumber(state[2] or '0') or 0) then return 'moved' end
   e.count = tonumber(state[3] or '0') or 0
   for _, command in ipairs(e.commands) do
-    local why = command.operation == 'lpush' and refusal(command.queue) or objection_to_lane(command)
+    local why = objection_to(command)
     if why then return why end
   end
   return 'fired'
 end
 
--- A plain message waits to go with the others of its queue: the queue was seen to be a list, so nothing can refuse it. Of several commands
--- the one that may still be refused (a publish without the right to) goes first: then nothing of the entry has been sent.
+-- A plain message waits to go with the others of its queue: the queue was seen to be a list, so nothing can refuse it.
 local pushes, queues = {}, {}
 local function push_later(command)
   local waiting = pushes[command.queue]
@@ -88,44 +67,9 @@ local function push_later(command)
   waiting[#waiting + 1] = command.payload
 end
 
--- What an entry's fires have open is told to the next slot; it is no reason to refuse this one, whose messages have gone by then.
-local function count(open, task, kept)
-  redis.pcall('HSET', open, task, 'queued ' .. string.format('%.0f', now + tonumber(kept)))
-  if redis.call('PTTL', open) < tonumber(kept) then redis.call('PEXPIRE', open, kept) end
-end
-
--- To wait in a lane: id → now in the lane, template id → its text, template → its last due ms, task id → the ids that wait under it.
-local words = {}
-function words.unused() end -- seen before
-function words.enter(lane, _, id) return redis.pcall('ZADD', lane, 'NX', now_text, id) end
-function words.share(templates, text, id) return redis.pcall('HSETNX', templates, id, text) end
-function words.last(template_dues, id) return redis.pcall('ZADD', template_dues, 'GT', now_text, id) end
-function words.list(by_task, task, id)
-  if task == '' then return end
-  local listed = redis.call('HGET', by_task, task)
-  redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
-end
-
-local function carry_out(e, command)
-  local word, id = string.match(command.operation, '^(%l+) ?(.*)')
-  if words[word] then return words[word](command.queue, command.payload, id) end
-  local counts = string.match(command.operation, '^count (.+)')
-  if counts then return count(command.queue, command.payload, counts) end
-  local delivery = string.match(command.operation, '^claim (.+)')
-  if not delivery then return redis.pcall(command.operation, command.queue, command.payload) end
-  return redis.pcall('XADD', command.queue, '*', 'entry', e.id, 'delivery', delivery, 'message', command.payload)
-end
-
-local function send(e)
+local function hand_over(e)
   if #e.commands == 1 and e.commands[1].operation == 'lpush' then return push_later(e.commands[1]) end
-  for pass = 1, 2 do
-    for _, command in ipairs(e.commands) do
-      if (command.operation == 'publish') == (pass == 1) then
-        local reply = carry_out(e, command)
-        if type(reply) == 'table' and reply.err then return 'refused ' .. reply.err end
-      end
-    end
-  end
+  return send(e.commands, e.id)
 end
 
 local function keep(key, ...)
@@ -188,7 +132,7 @@ local statuses = {now_text}
 for i, e in ipairs(batch) do
   local status = verdict(e, scores[i])
   if status == 'fired' then
-    status = send(e) or status
+    status = hand_over(e) or status
     if status == 'fired' then
       advance(e)
       record_missed(e)
