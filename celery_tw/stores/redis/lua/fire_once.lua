@@ -10,30 +10,22 @@
 -- reply {now ms, status per entry}: 'fired' | 'late' (past its last moment: skipped, recorded) | 'moved' | 'gone' | 'early'
 --       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed <why>' | 'newer' (schema) | 'refused <why>'
 --       | 'laned <queue>' | 'unlaned <queue>' (call again with that queue) | 'returned' (it cannot be admitted, and is due now: fire it, and see why)
--- A record is seven lines of text and then values, one a line, but for the last, which is what is left: version, mid, stored ms, last moment ms
--- or '', name, task id or '', id of the template. A template is three lines and the message, with marks for what stands in lines of the record
--- (templates.py): fingerprint, queue key, extra JSON.
 -- Invariants: a task leaves the timetable only together with its message, or with the record of its skip; it is in due or in a lane. Numbers grow in every queue: a call
 -- that arrives late, after one that was sent later, answers 'moved' for all.
+-- uses now, kinds, by_task, admitted, numbers, allowed, templates
 local leader, due, names, fired_key, skips, held, by_task, templates_key, template_dues, lanes_key = unpack(KEYS, 1, 10)
-local epoch, lease, entries, fingerprint, fired_kept, skips_kept =
-  ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local epoch, lease, entries, fingerprint, fired_kept, skips_kept, allowed, first_number =
+  ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[8], ARGV[9]
 local outbox = ARGV[7] == 'outbox' and KEYS[11 + entries]
 local admits, first_lane, rest_at = ARGV[11] == 'admit', 11 + entries + tonumber(ARGV[10]), 12 + 2 * entries
 local wanted_kind = outbox and 'stream' or 'list'
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
-local late = ARGV[9] < (redis.call('HGET', leader, 'seq') or '')
+local late = first_number < (redis.call('HGET', leader, 'seq') or '')
 redis.call('PEXPIRE', leader, lease)
-if not late then redis.call('HSET', leader, 'seq', ARGV[9]) end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
+if not late then redis.call('HSET', leader, 'seq', first_number) end
 
-local ids, keys, pushes, kinds = {}, {}, {}, {}
-for i = 1, entries do
-  ids[i] = ARGV[10 + 2 * i]
-  keys[i] = KEYS[10 + i]
-end
+local ids, moments, keys, pushes = {}, {}, {unpack(KEYS, 11, 10 + entries)}, {}
+for i = 1, entries do ids[i], moments[i] = ARGV[10 + 2 * i], ARGV[11 + 2 * i] end
 for i = 11 + entries, first_lane - 1 do pushes[KEYS[i]] = {} end
 
 -- Where each task waits, and since or until when. What is in a lane and has been made due, or is held, belongs there.
@@ -70,96 +62,43 @@ else
 end
 local records = redis.call('MGET', unpack(keys))
 
--- The captures are schema, mid, stored ms, last moment, name, task id, id of the template, and where the values begin.
-local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n()'
-local MID, NAME, TASK_ID, VALUES, NUMBER = 2, 5, 6, 8, string.byte('#') - 64
-
--- A number has more digits than a number of Lua keeps exactly: it is counted in its last nine. To write digits takes a while: the last two
--- are written once for all, and the others once for a hundred numbers.
-local first, last_nine = string.match(ARGV[9], '^(%d*)(%d%d%d%d%d%d%d%d%d)$')
-local base, hundred, before, last_two = tonumber(last_nine) - 1, nil, nil, {}
-local function number_of(i)
-  local two = (base + i) % 100
-  local rest = (base + i - two) / 100
-  if rest ~= hundred then
-    local more = rest >= 10000000 and 1 or 0
-    hundred, before = rest, (more == 1 and string.format('%.0f', tonumber(first) + 1) or first) .. string.format('%07.0f', rest - more * 10000000)
+-- What is to be said of all records of a template, and where their messages go.
+local function judge(t)
+  t.waiting = pushes[outbox or t.queue]
+  if t.made_for ~= fingerprint then
+    t.status = 'foreign'
+  elseif not t.waiting then
+    t.status = 'undeclared ' .. t.queue
+  else
+    t.status = refusal(outbox or t.queue, 'the queue key', wanted_kind)
   end
-  last_two[two] = last_two[two] or string.format('%02.0f', two)
-  return before .. last_two[two]
-end
-
--- The pieces of the template's message, with a gap for each mark: gaps[i] is its place among the pieces, and lines[i] the line that belongs there.
-local function read_template(text)
-  local made_for, queue, extra, at = string.match(text or '', '^([^\n]*)\n([^\n]*)\n([^\n]*)\n()')
-  if not made_for then return false end
-  local once = string.find(extra, '"delivery":"at_most_once"', 1, true)
-  local t = {made_for = made_for, queue = queue, once = once, pieces = {}, gaps = {}, lines = {}, last_line = VALUES - 1}
-  t.numbered = string.find(text, '"tw_seq": \0#', 1, true)
-  if not admits and string.find(extra, '"lane":"', 1, true) then
-    local readable, told = pcall(cjson.decode, (string.gsub(extra, '%z.', '0')))
+  t.delivery = find(t.extra, '"delivery":"at_most_once"', 1, true) and 'at_most_once' or 'at_least_once'
+  if not admits and find(t.extra, '"lane":"', 1, true) then
+    local readable, told = pcall(cjson.decode, (string.gsub(t.extra, '%z.', '0')))
     if readable then t.fair, t.lane = told.queue, ({high = 0, medium = 1, low = 2})[told.lane] end
   end
-  for letter in string.gmatch(text, '%z(.)') do t.last_line = math.max(t.last_line, string.byte(letter) - 64) end
-  while true do
-    local mark = string.find(text, '\0', at, true)
-    t.pieces[#t.pieces + 1] = string.sub(text, at, mark and mark - 1)
-    if not mark then return t end
-    t.pieces[#t.pieces + 1] = ''
-    t.gaps[#t.gaps + 1] = #t.pieces
-    t.lines[#t.gaps] = (string.byte(text, mark + 1) or 0) - 64
-    at = mark + 2
-  end
+  return t
 end
 
 local templates = {}
 local function template_of(id)
-  if templates[id] == nil then templates[id] = read_template(redis.call('HGET', templates_key, id)) end
+  if templates[id] == nil then
+    local t = read_template(redis.call('HGET', templates_key, id))
+    templates[id] = t and judge(t) or false
+  end
   return templates[id]
-end
-
--- The message of a record: the lines of its head that messages hold, and its values from *at* on, in their places. Nil if one is missing.
-local line, find, sub = {}, string.find, string.sub
-local function join(template, record, at)
-  local pieces, gaps, lines, last_line = template.pieces, template.gaps, template.lines, template.last_line
-  for i = VALUES, last_line - 1 do
-    local stop = find(record, '\n', at, true)
-    if not stop then return nil end
-    line[i] = sub(record, at, stop - 1)
-    at = stop + 1
-  end
-  line[last_line] = sub(record, at)
-  for i = 1, #gaps do
-    local value = line[lines[i]]
-    if not value then return nil end
-    pieces[gaps[i]] = value
-  end
-  return table.concat(pieces)
-end
-
-local function refusal(key, what, wanted)
-  if kinds[key] == nil then kinds[key] = redis.call('TYPE', key).ok end
-  return kinds[key] ~= wanted and kinds[key] ~= 'none' and
-    'refused ' .. what .. ' ' .. key .. ' holds a ' .. kinds[key] .. ', not a ' .. wanted
-end
-
-local function objection_to(message)
-  local readable, envelope = pcall(cjson.decode, message)
-  local headers = readable and type(envelope) == 'table' and envelope.headers
-  local name = type(headers) == 'table' and headers.task
-  if type(name) ~= 'string' then return 'its message does not tell its task, and tw_allowed_tasks is set' end
-  for pattern in string.gmatch(ARGV[8], '[^\n]+') do
-    if string.find(name, pattern) then return nil end
-  end
-  return "the task '" .. name .. "' is not among tw_allowed_tasks"
 end
 
 local statuses, gone_ids, gone_keys, gone_names, fresh, tasks, task_of, left = {now_text}, {}, {}, {}, {}, {}, {}, {}
 local taken = {}
 local function leave(i)
   local source = sources[i] or due
-  left[source] = left[source] or {}
-  table.insert(left[source], ids[i])
+  local some = left[source]
+  if not some then
+    some = {}
+    left[source] = some
+  end
+  some[#some + 1] = ids[i]
 end
 
 local function take(i, name, task)
@@ -208,39 +147,34 @@ local function admitted_or_returned(i, status)
   return 'returned'
 end
 
+local number_of, match = numbers_from(first_number), string.match
 local function decide(i)
   local score, record = scores[i], records[i]
   if not score then return 'gone' end
-  if late or score ~= ARGV[11 + 2 * i] then return 'moved' end
+  if late or score ~= moments[i] then return 'moved' end
   if not admits and tonumber(score) > now then return 'early' end
   if admits and (taken[ids[i]] or not record) then
     strays[#strays + 1] = i
     return 'gone'
   end
   if not record then return 'malformed the record is missing' end
-  local schema, mid, stored, last, name, task, template_id, values_at = string.match(record, HEAD)
-  schema = schema or string.match(record, '^(%d+)\n')
-  if schema and schema ~= '1' then return 'newer' end
-  if not values_at then return 'malformed the record cannot be read' end
+  local mid, stored, last, name, task, template_id, values_at = match(record, HEAD)
+  if not mid then
+    local schema = match(record, '^(%d+)\n')
+    return schema and schema ~= '1' and 'newer' or 'malformed the record cannot be read'
+  end
   if last ~= '' and tonumber(last) < now then return skip(i, name, task) end
   local template = template_of(template_id)
   if not template then return 'malformed its template ' .. template_id .. ' is missing' end
-  local queue = template.queue
-  if template.made_for ~= fingerprint then return 'foreign' end
-  local waiting = pushes[outbox or queue]
-  if not waiting then return 'undeclared ' .. queue end
-  local why = refusal(outbox or queue, 'the queue key', wanted_kind)
-  if why then return why end
-  line[MID], line[NAME], line[TASK_ID], line[NUMBER] = mid, name, task, template.numbered and number_of(i)
-  local message = join(template, record, values_at)
+  if template.status then return template.status end
+  local message = join(template, record, values_at, mid, name, task, template.numbered and number_of(i))
   if not message then return 'malformed the record does not fit its template ' .. template_id end
-  local objection = ARGV[8] ~= '' and objection_to(message)
+  local objection = allowed ~= '' and objection_to_task(message, allowed)
   if objection then return 'refused ' .. objection end
   if template.lane and template.fair then return enter(i, template, template_id) end
   take(i, name, task)
-  if outbox then
-    message = {'entry', ids[i], 'delivery', template.once and 'at_most_once' or 'at_least_once', 'message', message}
-  end
+  if outbox then message = {'entry', ids[i], 'delivery', template.delivery, 'message', message} end
+  local waiting = template.waiting
   waiting[#waiting + 1] = message
   if tonumber(stored) > now - fired_kept then
     fresh[#fresh + 1] = now_text
@@ -249,37 +183,21 @@ local function decide(i)
   return 'fired'
 end
 
--- Several one-time tasks may wait under one task id (a retry keeps it): the others stay listed.
-local function strike_out()
+local function strike_all_out()
   local listed, alone = redis.call('HMGET', by_task, unpack(tasks)), {}
   for i, task in ipairs(tasks) do
-    if listed[i] == task_of[i] then
-      alone[#alone + 1] = task
-    else
-      local left = {}
-      for id in string.gmatch(redis.call('HGET', by_task, task) or '', '%d+') do
-        if id ~= task_of[i] then left[#left + 1] = id end
-      end
-      if #left > 0 then redis.call('HSET', by_task, task, table.concat(left, ' ')) else alone[#alone + 1] = task end
-    end
+    if listed[i] == task_of[i] then alone[#alone + 1] = task else strike_out(by_task, task, task_of[i]) end
   end
   if #alone > 0 then redis.call('HDEL', by_task, unpack(alone)) end
 end
 
--- Which lane had how many turns, by the minute; the minutes before the last hour are forgotten as a new one begins.
+-- Which lane had how many turns.
 local function count_turns()
-  local admitted, minute, counts = KEYS[#KEYS], math.floor(now / 60000), {}
+  local counts = {}
   for i = 1, entries do
     if statuses[i + 1] == 'fired' then counts[turns[i]] = (counts[turns[i]] or 0) + 1 end
   end
-  for lane, count in pairs(counts) do
-    if redis.call('HINCRBY', admitted, string.format('%d %s', minute, lane), count) == count then
-      redis.call('PEXPIRE', admitted, ARGV[rest_at])
-      for _, field in ipairs(redis.call('HKEYS', admitted)) do
-        if tonumber(string.match(field, '^%d+') or '0') < minute - ARGV[rest_at] / 60000 then redis.call('HDEL', admitted, field) end
-      end
-    end
-  end
+  for lane, count in pairs(counts) do count_admitted(KEYS[#KEYS], lane, count, ARGV[rest_at]) end
 end
 
 for i = 1, entries do
@@ -309,9 +227,9 @@ for source, some in pairs(left) do redis.call('ZREM', source, unpack(some)) end
 if admits then count_turns() end
 if #gone_ids == 0 then return statuses end
 redis.call('DEL', unpack(gone_keys))
-redis.pcall('HDEL', held, unpack(gone_ids))
+if redis.call('EXISTS', held) == 1 then redis.pcall('HDEL', held, unpack(gone_ids)) end
 if #gone_names > 0 then redis.pcall('HDEL', names, unpack(gone_names)) end
-if #tasks > 0 then strike_out() end
+if #tasks > 0 then strike_all_out() end
 if #fresh > 0 then redis.pcall('ZADD', fired_key, unpack(fresh)) end
 redis.pcall('ZREMRANGEBYSCORE', fired_key, '-inf', string.format('%.0f', now - fired_kept))
 redis.pcall('ZREMRANGEBYSCORE', skips, '-inf', string.format('%.0f', now - skips_kept))
