@@ -89,8 +89,9 @@ local function template_of(id)
   return templates[id]
 end
 
-local statuses, gone_ids, gone_keys, gone_names, fresh, tasks, task_of, left = {now_text}, {}, {}, {}, {}, {}, {}, {}
-local taken = {}
+-- What is decided here is done at the end: what leaves which place, what has gone for good, and what waits in a lane or is due instead.
+local statuses, left, laned, returned = {now_text}, {}, {}, {}
+local taken, gone_ids, gone_keys, gone_names, fresh, tasks, task_of = {}, {}, {}, {}, {}, {}, {}
 local function leave(i)
   local source = sources[i] or due
   local some = left[source]
@@ -103,7 +104,7 @@ end
 
 local function take(i, name, task)
   leave(i)
-  taken[ids[i]] = true
+  if admits then taken[ids[i]] = true end
   gone_ids[#gone_ids + 1] = ids[i]
   gone_keys[#gone_keys + 1] = keys[i]
   if name ~= '' then gone_names[#gone_names + 1] = name end
@@ -121,7 +122,6 @@ local function skip(i, name, task)
   return 'late'
 end
 
-local laned = {}
 local function enter(i, template, template_id)
   local first = lanes_of[template.fair]
   if not first then return 'unlaned ' .. template.fair end
@@ -136,7 +136,6 @@ end
 
 -- What cannot be admitted is made due, where it is seen why.
 local kept_in_lanes = {fired = true, late = true, moved = true, gone = true, early = true, undeclared = true}
-local returned = {}
 local function admitted_or_returned(i, status)
   if kept_in_lanes[string.match(status, '^%a+')] then return status end
   leave(i)
@@ -148,16 +147,7 @@ local function admitted_or_returned(i, status)
 end
 
 local number_of, match = numbers_from(first_number), string.match
-local function decide(i)
-  local score, record = scores[i], records[i]
-  if not score then return 'gone' end
-  if late or score ~= moments[i] then return 'moved' end
-  if not admits and tonumber(score) > now then return 'early' end
-  if admits and (taken[ids[i]] or not record) then
-    strays[#strays + 1] = i
-    return 'gone'
-  end
-  if not record then return 'malformed the record is missing' end
+local function fire(i, record)
   local mid, stored, last, name, task, template_id, values_at = match(record, HEAD)
   if not mid then
     local schema = match(record, '^(%d+)\n')
@@ -173,14 +163,51 @@ local function decide(i)
   if objection then return 'refused ' .. objection end
   if template.lane and template.fair then return enter(i, template, template_id) end
   take(i, name, task)
-  if outbox then message = {'entry', ids[i], 'delivery', template.delivery, 'message', message} end
   local waiting = template.waiting
-  waiting[#waiting + 1] = message
+  waiting[#waiting + 1] = outbox and {'entry', ids[i], 'delivery', template.delivery, 'message', message} or message
   if tonumber(stored) > now - fired_kept then
     fresh[#fresh + 1] = now_text
     fresh[#fresh + 1] = mid
   end
   return 'fired'
+end
+
+local function decide(i)
+  local score, record = scores[i], records[i]
+  if not score then return 'gone' end
+  if late or score ~= moments[i] then return 'moved' end
+  if not admits and tonumber(score) > now then return 'early' end
+  if admits and (taken[ids[i]] or not record) then
+    strays[#strays + 1] = i
+    return 'gone'
+  end
+  return record and fire(i, record) or 'malformed the record is missing'
+end
+
+local function send_messages()
+  for queue, waiting in pairs(pushes) do
+    if outbox then
+      for _, claim in ipairs(waiting) do redis.call('XADD', outbox, '*', unpack(claim)) end
+    elseif #waiting > 0 then
+      redis.call('LPUSH', queue, unpack(waiting))
+    end
+  end
+end
+
+local function put_into_lanes()
+  for _, entering in ipairs(laned) do
+    for lane = entering.first, entering.first + 2 do
+      if KEYS[lane] ~= entering.key then redis.call('ZREM', KEYS[lane], entering.id) end
+    end
+    redis.call('ZADD', entering.key, 'NX', now_text, entering.id)
+    redis.call('SADD', lanes_key, entering.queue)
+    redis.call('ZADD', template_dues, 'XX', 'GT', now_text, entering.template_id)
+  end
+end
+
+local function move_on()
+  if #returned > 0 then redis.call('ZADD', due, unpack(returned)) end
+  for source, some in pairs(left) do redis.call('ZREM', source, unpack(some)) end
 end
 
 local function strike_all_out()
@@ -200,37 +227,26 @@ local function count_turns()
   for lane, count in pairs(counts) do count_admitted(KEYS[#KEYS], lane, count, ARGV[rest_at]) end
 end
 
+local function forget()
+  redis.call('DEL', unpack(gone_keys))
+  if redis.call('EXISTS', held) == 1 then redis.pcall('HDEL', held, unpack(gone_ids)) end
+  if #gone_names > 0 then redis.pcall('HDEL', names, unpack(gone_names)) end
+  if #tasks > 0 then strike_all_out() end
+  if #fresh > 0 then redis.pcall('ZADD', fired_key, unpack(fresh)) end
+  redis.pcall('ZREMRANGEBYSCORE', fired_key, '-inf', string.format('%.0f', now - fired_kept))
+  redis.pcall('ZREMRANGEBYSCORE', skips, '-inf', string.format('%.0f', now - skips_kept))
+end
+
 for i = 1, entries do
   local status = decide(i)
   statuses[i + 1] = admits and admitted_or_returned(i, status) or status
 end
 for _, i in ipairs(strays) do leave(i) end
-if not next(left) then return statuses end
-
-for queue, waiting in pairs(pushes) do
-  if outbox then
-    for _, claim in ipairs(waiting) do redis.call('XADD', outbox, '*', unpack(claim)) end
-  elseif #waiting > 0 then
-    redis.call('LPUSH', queue, unpack(waiting))
-  end
+if next(left) then
+  send_messages()
+  put_into_lanes()
+  move_on()
+  if admits then count_turns() end
+  if #gone_ids > 0 then forget() end
 end
-for _, entering in ipairs(laned) do
-  for lane = entering.first, entering.first + 2 do
-    if KEYS[lane] ~= entering.key then redis.call('ZREM', KEYS[lane], entering.id) end
-  end
-  redis.call('ZADD', entering.key, 'NX', now_text, entering.id)
-  redis.call('SADD', lanes_key, entering.queue)
-  redis.call('ZADD', template_dues, 'XX', 'GT', now_text, entering.template_id)
-end
-if #returned > 0 then redis.call('ZADD', due, unpack(returned)) end
-for source, some in pairs(left) do redis.call('ZREM', source, unpack(some)) end
-if admits then count_turns() end
-if #gone_ids == 0 then return statuses end
-redis.call('DEL', unpack(gone_keys))
-if redis.call('EXISTS', held) == 1 then redis.pcall('HDEL', held, unpack(gone_ids)) end
-if #gone_names > 0 then redis.pcall('HDEL', names, unpack(gone_names)) end
-if #tasks > 0 then strike_all_out() end
-if #fresh > 0 then redis.pcall('ZADD', fired_key, unpack(fresh)) end
-redis.pcall('ZREMRANGEBYSCORE', fired_key, '-inf', string.format('%.0f', now - fired_kept))
-redis.pcall('ZREMRANGEBYSCORE', skips, '-inf', string.format('%.0f', now - skips_kept))
 return statuses
