@@ -149,7 +149,7 @@ MUTANTS = (
         "once",
         "defer",
         150,
-        _text("defer", "if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end", ""),
+        _text("defer", "if redis.call('ZSCORE', fired, mid) then return 'fired' end", ""),
     ),
     _mutant(
         "fires early",

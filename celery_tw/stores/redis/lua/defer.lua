@@ -7,34 +7,20 @@
 --       | 'fired', 'cancelled' (what the other call became, whose answer was lost)
 -- A repeated call brings the same id and mid and says so; whatever the first one did is done once. The first may also come after it, late.
 -- SET comes first: a full memory refuses it, and then nothing has been written.
+-- uses now, by_task, news, arrival
 local due, by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry, templates, template_dues = unpack(KEYS)
 local begun_ago, id, mid, due_ms, task, rest, grace, schema, news_kept, template_id, template = unpack(ARGV)
-begun_ago = tonumber(begun_ago)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
 
-local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]*)\n')
-if holder == mid then return {now_text, 'put'} end
-if holder then return {now_text, 'taken'} end
-if redis.call('ZSCORE', fired, mid) then return {now_text, 'fired'} end
-if begun_ago then
-  local stopped = redis.call('ZSCORE', cancelled, task)
-  if stopped and now - tonumber(stopped) <= begun_ago then return {now_text, 'cancelled'} end
-end
-if grace ~= '' and redis.call('EXISTS', leader) == 0 then
-  local last = tonumber(redis.call('GET', seen) or '')
-  if not last or now - last > tonumber(grace) then return {now_text, 'leaderless'} end
-end
+local found = found_before(entry, fired, mid)
+if found then return {now_text, found == 'own' and 'put' or found} end
+if cancelled_since(cancelled, task, tonumber(begun_ago)) then return {now_text, 'cancelled'} end
+if grace ~= '' and leaderless(leader, seen, grace) then return {now_text, 'leaderless'} end
 
-redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
-redis.call('HSETNX', templates, template_id, template)
-redis.call('ZADD', template_dues, 'GT', due_ms, template_id)
+store_record(entry, mid, rest)
+share_template(templates, template_dues, template_id, template, due_ms)
 redis.call('ZADD', due, due_ms, id)
-local listed = redis.call('HGET', by_task, task)
-redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
+list_under(by_task, task, id)
 redis.call('ZREM', cancelled, task)
-if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
-local number = redis.call('INCR', news_seq)
-redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', id .. ':' .. due_ms)
+raise_schema(schema_key, schema)
+put_in_news(news, news_seq, news_kept, 'entries', id .. ':' .. due_ms)
 return {now_text, 'put'}

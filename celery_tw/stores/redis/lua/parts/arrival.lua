@@ -1,0 +1,35 @@
+-- ARRIVAL: one task comes to the timetable, and is stored once, whatever became of an earlier call and of its answer. Needs now and by_task.
+
+-- What an earlier call of its own, or somebody with the same id, has left: 'own', 'taken', 'fired', or nil for nothing.
+local function found_before(entry, fired, mid)
+  local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]*)\n')
+  if holder then return holder == mid and 'own' or 'taken' end
+  if redis.call('ZSCORE', fired, mid) then return 'fired' end
+end
+
+-- Whether what the first call stored has been cancelled since; a call that repeats none knows no *begun_ago*.
+local function cancelled_since(cancelled, task, begun_ago)
+  local stopped = begun_ago and redis.call('ZSCORE', cancelled, task)
+  return stopped and now - tonumber(stopped) <= begun_ago
+end
+
+-- Whether nobody leads, and nobody was seen to within *patience* ms.
+local function leaderless(leader, seen, patience)
+  if redis.call('EXISTS', leader) == 1 then return false end
+  local last = tonumber(redis.call('GET', seen) or '')
+  return not last or now - last > tonumber(patience)
+end
+
+-- SET comes first: a full memory refuses it, and then nothing has been written.
+local function store_record(entry, mid, rest)
+  redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
+end
+
+local function share_template(templates, template_dues, template_id, template, due_ms)
+  redis.call('HSETNX', templates, template_id, template)
+  redis.call('ZADD', template_dues, 'GT', due_ms, template_id)
+end
+
+local function raise_schema(schema_key, schema)
+  if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
+end
