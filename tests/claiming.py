@@ -17,6 +17,6 @@ def claim(leader: Node, count: int) -> None:
 def publish(leader: Node, times: int) -> None:
     """Let *leader* publish what waits in the outbox, *times* without waiting in between."""
     for _ in range(times):
-        for parcel in leader.duties.outbox._parcels.values():
+        for parcel in leader.duties.outbox.parcels.held():
             parcel.wake_ms = 0
         leader.duties.outbox.step()

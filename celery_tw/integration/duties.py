@@ -81,7 +81,7 @@ class Duties:
             ),
             clock=parts.clock,
             redis_time=parts.redis_time,
-            room=self.outbox.room if self.claims else None,
+            room=self.outbox.parcels.room if self.claims else None,
             supersede=self.superseding.supersede,
             rooms=self.rooms,
             measure_soon=lambda: self.loop("measure").wake(),
@@ -126,7 +126,7 @@ class Duties:
             clock=parts.clock,
             fair=parts.settings.fair_queues,
             default_capacity=parts.settings.fair_capacity,
-            claimed=self.outbox.on_their_way if self.claims else lambda queues: dict.fromkeys(queues, 0),
+            claimed=self.outbox.parcels.on_their_way if self.claims else lambda queues: dict.fromkeys(queues, 0),
             wake=lambda: self.loop("work").wake(),
         )
 

@@ -1,6 +1,8 @@
 """Assembly: puts an engine together from its parts."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import redis
 
@@ -55,21 +57,70 @@ def assemble(
     *room* tells how much the outbox takes, if there is one. *supersede* asks tasks of an entry's earlier fires to stop. *rooms* is what
     fair queues have room for, as somebody measures them; *measure_soon* asks for that.
     """
+    fair = _FairQueues(rooms or Rooms(), measure_soon)
+    common = _common(client, keys, settings, namespace=namespace, workshop=workshop, elector=elector)
+    one_time = _one_time(common, workshop=workshop, elector=elector, fair=fair)
+    recurring = _recurring(common, supersede=supersede, fair=fair)
+    return Engine(
+        elector=elector,
+        horizon=common.horizon,
+        upcoming=common.upcoming,
+        holding=common.holding,
+        entries=common.entries,
+        dispatch=_dispatch(common, one_time, recurring, room=None if room is None else partial(fair.left_of, room)),
+        backlogs=_backlogs(common, settings),
+        dispatching=common.dispatching,
+        installer=installer,
+        clock=clock,
+        redis_time=redis_time,
+        gauges=common.gauges,
+        admission=_admission(
+            common, one_time, settings, admitting=admitting_on(client, keys, settings, clock), rooms=fair.rooms, outbox_room=room
+        ),
+        on_entered=fair.entered,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _FairQueues:
+    """What tells the measuring of fair queues when to look again."""
+
+    rooms: Rooms
+    measure_soon: Callable[[], None]
+
+    def laned(self, queue: str) -> None:
+        """Take note that the leader has put something into a lane of *queue*."""
+        if not self.rooms.something_waits(queue):
+            self.measure_soon()
+
+    def entered(self, queue: str) -> None:
+        """Take note that a sender has."""
+        self.rooms.used_up(queue)
+        self.measure_soon()
+
+    def left_of(self, room: Callable[[], int]) -> int:
+        """Return what *room* the outbox has for what is due."""
+        return room() - (KEPT_FOR_LANES if self.rooms.wanted() else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Common:
+    """What the parts of one engine share: its stores, and what it holds in memory."""
+
+    timetable: Timetable
+    dispatching: Dispatching
+    open_fires: OpenFires
+    fire_ids: FireIds
+    upcoming: Upcoming
+    gauges: Gauges
+    entries: Entries
+    horizon: Horizon
+    holding: Holding
+    refusals: Refusals
+
+
+def _common(client: redis.Redis, keys: Keys, settings: Settings, *, namespace: str, workshop: Workshop, elector: Elector) -> _Common:
     timetable, gauges, upcoming = Timetable(client, keys), Gauges(), Upcoming()
-    rooms = rooms or Rooms()
-
-    def on_laned(queue: str) -> None:
-        if not rooms.something_waits(queue):
-            measure_soon()
-
-    def on_entered(queue: str) -> None:
-        rooms.used_up(queue)
-        measure_soon()
-
-    def room_for_what_is_due() -> int:
-        assert room is not None
-        return room() - (KEPT_FOR_LANES if rooms.wanted() else 0)
-
     dispatching = Dispatching(
         client,
         keys,
@@ -79,78 +130,97 @@ def assemble(
         open_ms=settings.overlap_expires_ms,
         fingerprint=workshop.broker_fingerprint,
     )
-    open_fires = OpenFires(client, keys)
-    entries = Entries(timetable, workshop)
-    horizon = Horizon(dispatching, levels=settings.wheel_levels, capacity=settings.wheel_capacity)
-    fire_ids = FireIds(namespace)
     refusals = Refusals(dispatching=dispatching, upcoming=upcoming, gauges=gauges)
-    holding = Holding(horizon=horizon, upcoming=upcoming, gauges=gauges)
-    one_time = OneTimeTasks(
-        dispatching=dispatching,
-        timetable=timetable,
-        upcoming=upcoming,
-        workshop=workshop,
-        refusals=refusals,
-        gauges=gauges,
-        hold=holding.hold,
-        on_newer=elector.ask_to_stand_down,
-        on_laned=on_laned,
-    )
-    recurring = RecurringEntries(
-        dispatching=dispatching,
-        timetable=timetable,
-        entries=entries,
-        upcoming=upcoming,
-        fire_ids=fire_ids,
-        refusals=refusals,
-        gauges=gauges,
-        hold=holding.hold,
-        open_fires=open_fires,
-        supersede=supersede,
-        on_laned=on_laned,
-    )
+    entries = Entries(timetable, workshop)
     entries.on_unreadable, entries.on_unable, entries.on_newer = refusals.quarantine, refusals.unable, elector.ask_to_stand_down
+    horizon = Horizon(dispatching, levels=settings.wheel_levels, capacity=settings.wheel_capacity)
     horizon.on_bad_member = refusals.quarantine_member
-    return Engine(
-        elector=elector,
-        horizon=horizon,
-        upcoming=upcoming,
-        holding=holding,
-        entries=entries,
-        dispatch=Dispatch(
-            upcoming=upcoming,
-            entries=entries,
-            one_time=one_time,
-            recurring=recurring,
-            refusals=refusals,
-            line=dispatching.line,
-            room=None if room is None else room_for_what_is_due,
-        ),
-        backlogs=Backlogs(
-            dispatching=dispatching,
-            entries=entries,
-            open_fires=open_fires,
-            fire_ids=fire_ids,
-            gauges=gauges,
-            catch_up_rate=settings.catch_up_rate,
-        ),
+    return _Common(
+        timetable=timetable,
         dispatching=dispatching,
-        installer=installer,
-        clock=clock,
-        redis_time=redis_time,
+        open_fires=OpenFires(client, keys),
+        fire_ids=FireIds(namespace),
+        upcoming=upcoming,
         gauges=gauges,
-        admission=Admission(
-            admitting=admitting_on(client, keys, settings, clock),
-            dispatching=dispatching,
-            one_time=one_time,
-            rooms=rooms,
-            gauges=gauges,
-            hold=holding.hold,
-            shares=settings.lane_shares,
-            ageing=ageing_of(settings),
-            outbox_room=room,
-        ),
-        on_entered=on_entered,
+        entries=entries,
+        horizon=horizon,
+        holding=Holding(horizon=horizon, upcoming=upcoming, gauges=gauges),
+        refusals=refusals,
+    )
+
+
+def _one_time(common: _Common, *, workshop: Workshop, elector: Elector, fair: _FairQueues) -> OneTimeTasks:
+    return OneTimeTasks(
+        dispatching=common.dispatching,
+        timetable=common.timetable,
+        upcoming=common.upcoming,
+        workshop=workshop,
+        refusals=common.refusals,
+        gauges=common.gauges,
+        hold=common.holding.hold,
+        on_newer=elector.ask_to_stand_down,
+        on_laned=fair.laned,
+    )
+
+
+def _recurring(common: _Common, *, supersede: Callable[[str, Sequence[str]], None], fair: _FairQueues) -> RecurringEntries:
+    return RecurringEntries(
+        dispatching=common.dispatching,
+        timetable=common.timetable,
+        entries=common.entries,
+        upcoming=common.upcoming,
+        fire_ids=common.fire_ids,
+        refusals=common.refusals,
+        gauges=common.gauges,
+        hold=common.holding.hold,
+        open_fires=common.open_fires,
+        supersede=supersede,
+        on_laned=fair.laned,
+    )
+
+
+def _dispatch(common: _Common, one_time: OneTimeTasks, recurring: RecurringEntries, *, room: Callable[[], int] | None) -> Dispatch:
+    return Dispatch(
+        upcoming=common.upcoming,
+        entries=common.entries,
+        one_time=one_time,
+        recurring=recurring,
+        refusals=common.refusals,
+        line=common.dispatching.line,
+        room=room,
+    )
+
+
+def _backlogs(common: _Common, settings: Settings) -> Backlogs:
+    return Backlogs(
+        dispatching=common.dispatching,
+        entries=common.entries,
+        open_fires=common.open_fires,
+        fire_ids=common.fire_ids,
+        gauges=common.gauges,
+        catch_up_rate=settings.catch_up_rate,
+    )
+
+
+def _admission(
+    common: _Common,
+    one_time: OneTimeTasks,
+    settings: Settings,
+    *,
+    admitting: Admitting,
+    rooms: Rooms,
+    outbox_room: Callable[[], int] | None,
+) -> Admission:
+    return Admission(
+        admitting=admitting,
+        dispatching=common.dispatching,
+        one_time=one_time,
+        rooms=rooms,
+        gauges=common.gauges,
+        hold=common.holding.hold,
+        shares=settings.lane_shares,
+        ageing=ageing_of(settings),
+        outbox_room=outbox_room,
     )
 
 

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -24,6 +25,7 @@ from celery_tw.core.command import Fire
 from celery_tw.core.definition import Definition
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import InvalidSchedule
+from celery_tw.integration.deferring.send_task import FURTHER
 from celery_tw.integration.deferring.task_storage import LARGEST_MESSAGE, TIMEOUT_S, TRY_S
 from celery_tw.integration.messages.celery_rendering import CeleryRendering
 from celery_tw.integration.messages.rendering import Renderer
@@ -387,6 +389,31 @@ def test_a_wrapper_of_the_class_makes_celery_render_each_fire(app: Celery, monke
     monkeypatch.setattr(Celery, "send_task", lambda *args, **options: original(*args, **options))
     definition = Definition(name="entry", signature={"task": "add", "args": [], "kwargs": {}, "options": {}}, schedule={})
     assert "send_task is replaced" in Renderer(app).prepare(definition).reason
+
+
+def test_what_is_given_by_place_is_what_celery_takes_there() -> None:
+    parameters = [each.name for each in signature(Celery.send_task).parameters.values() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    assert tuple(parameters) == ("self", "name", "args", "kwargs", *FURTHER)
+
+
+def test_send_task_takes_its_arguments_as_celerys_own_does(app: Celery, redis_client: redis.Redis) -> None:
+    app.send_task(name="add", kwargs={"x": 1})
+    app.send_task("add", [2], None, None, None, "by place", retries=3)
+    app.send_task("add", [3], {}, 60, task_id="later")
+
+    first, second = queued(redis_client)
+    (task,) = waiting(redis_client)
+    assert first["headers"]["kwargsrepr"] == "{'x': 1}"
+    assert [second["headers"][name] for name in ("argsrepr", "id", "retries")] == ["[2]", "by place", 3]
+    assert (task.task_id, headers_of(task)["argsrepr"]) == ("later", "[3]")
+
+
+@pytest.mark.parametrize(
+    ("given", "options"), [((), {}), (("add",), {"name": "add"}), (("add", [], {}, 5), {"countdown": 5})], ids=["no name", "two", "twice"]
+)
+def test_a_call_that_fits_no_parameters_is_a_type_error(given: tuple, options: dict, app: Celery) -> None:
+    with pytest.raises(TypeError, match="argument"):
+        app.send_task(*given, **options)
 
 
 def test_a_second_time_wheel_changes_nothing(app: Celery) -> None:

@@ -11,7 +11,7 @@ from kombu import Connection, Exchange, Queue
 
 from celery_tw import TimeWheel, UnknownMessage, once
 from celery_tw.integration.node import Node
-from celery_tw.scheduler.outbox import REFUSALS
+from celery_tw.scheduler.settling import REFUSALS
 from tests.claiming import claim, publish
 
 

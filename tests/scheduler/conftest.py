@@ -123,7 +123,7 @@ class Stand:
             installer=NoSettings(),
             clock=self.clock,
             redis_time=redis_time,
-            room=self.outbox and self.outbox.room,
+            room=self.outbox and self.outbox.parcels.room,
         )
         self.news = NewsReader(self.client, KEYS)
         self.news.catch_up()

@@ -10,8 +10,9 @@ import redis
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import BrokerUnavailable, StaleEpoch, StoreUnavailable
 from celery_tw.scheduler.assembly import KEPT_FOR_LANES
-from celery_tw.scheduler.outbox import BATCH, OUTSTANDING, REFUSALS
+from celery_tw.scheduler.parcels import BATCH, OUTSTANDING
 from celery_tw.scheduler.ports import Outcome, Verdict
+from celery_tw.scheduler.settling import REFUSALS
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.claims import Settlement, Sizes
 from celery_tw.stores.redis.envelope import NEUTRAL, Envelope
@@ -104,7 +105,7 @@ def go(stand: Stand) -> None:
 def hurry(stand: Stand) -> None:
     """Let no refused message wait any longer."""
     assert stand.outbox is not None
-    for parcel in stand.outbox._parcels.values():
+    for parcel in stand.outbox.parcels.held():
         parcel.wake_ms = 0
 
 
@@ -150,7 +151,7 @@ def test_what_is_claimed_while_the_broker_is_at_work_is_taken_up_then(stand: Sta
     shelf.on_publish = stand.run
     publish(stand, times=1)
     assert stand.outbox is not None
-    assert ([name for name, _ in shelf.slots()], [parcel.name for parcel in stand.outbox._parcels.values()]) == (["first"], ["second"])
+    assert ([name for name, _ in shelf.slots()], [parcel.name for parcel in stand.outbox.parcels.held()]) == (["first"], ["second"])
 
 
 def test_all_messages_of_a_canvas_go_out_one_after_the_other(stand: Stand, shelf: Shelf) -> None:
@@ -246,7 +247,7 @@ def test_refusals_are_counted_on_by_the_next_leader(stand: Stand, shelf: Shelf, 
 def test_what_the_broker_takes_after_it_was_refused_is_told_of(stand: Stand, shelf: Shelf) -> None:
     told: list[str] = []
     assert stand.outbox is not None
-    stand.outbox.on_delivered = lambda parcel: told.append(parcel.name)
+    stand.outbox.settling.on_delivered = lambda parcel: told.append(parcel.name)
     shelf.verdicts["bad"] = "refused"
     due(stand, "bad", "good")
     go(stand)
@@ -363,7 +364,7 @@ def test_an_at_most_once_message_without_a_confirmation_is_never_sent_again(
 ) -> None:
     buried: list[tuple[int, str]] = []
     assert stand.outbox is not None
-    stand.outbox.on_buried = lambda parcel, why: buried.append((parcel.refusals, why))
+    stand.outbox.settling.on_buried = lambda parcel, why: buried.append((parcel.refusals, why))
     shelf.verdicts["tick"] = verdict
     slot_ms = stand.now_ms() - 100
     entry_id = stand.put("tick", period_ms=HOUR_MS, mark_ms=slot_ms - HOUR_MS, delivery="at_most_once")
@@ -445,19 +446,19 @@ def test_a_message_is_on_its_way_to_its_own_queue_and_until_it_is_read_to_any(st
     assert stand.outbox is not None
     due(stand, "one", "two")
     stand.run()
-    assert stand.outbox.on_their_way(("queue", "other")) == {"queue": 2, "other": 2}
+    assert stand.outbox.parcels.on_their_way(("queue", "other")) == {"queue": 2, "other": 2}
 
     shelf.away = True
     publish(stand)
-    assert stand.outbox.on_their_way(("queue", "other")) == {"queue": 2, "other": 0}
+    assert stand.outbox.parcels.on_their_way(("queue", "other")) == {"queue": 2, "other": 0}
 
     shelf.away = False
     publish(stand)
-    assert stand.outbox.on_their_way(("queue",)) == {"queue": 0}
+    assert stand.outbox.parcels.on_their_way(("queue",)) == {"queue": 0}
 
 
 def test_what_is_due_leaves_room_to_what_waits_in_lanes(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("celery_tw.scheduler.outbox.OUTSTANDING", KEPT_FOR_LANES + 2)
+    monkeypatch.setattr("celery_tw.scheduler.parcels.OUTSTANDING", KEPT_FOR_LANES + 2)
     assert stand.elector.term is not None
     rooms = stand.engine.admission.rooms
     rooms.begin(stand.elector.term.epoch)

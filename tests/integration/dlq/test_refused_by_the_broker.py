@@ -13,7 +13,7 @@ from kombu import Connection, Exchange, Queue
 from celery_tw import TimeWheel
 from celery_tw.integration.dlq.leaders_burials import bury_refused, take_back_refused
 from celery_tw.integration.node import Node
-from celery_tw.scheduler.outbox import REFUSALS
+from celery_tw.scheduler.settling import REFUSALS
 from celery_tw.stores.redis.dead_letters import DeadLetters
 from celery_tw.stores.redis.envelope import read_envelope
 from celery_tw.stores.redis.keys import Keys
@@ -75,7 +75,7 @@ def test_a_letter_of_an_earlier_leader_is_taken_back_when_the_broker_takes_the_m
     shop.tasks["shop.add"].apply_async((7,), exchange=exchange, routing_key="here", countdown=0.1)
     claim(leader, 1)
     publish(leader, REFUSALS - 1)
-    (parcel,) = leader.duties.outbox._parcels.values()
+    (parcel,) = leader.duties.outbox.parcels.held()
     bury_refused(shop, parcel.envelope, claim_id=parcel.claim.claim_id, reason="no exchange", refusals=REFUSALS)
     assert wheel.dlq.count() == 1
     with Connection(shop.conf.broker_url) as connection:
