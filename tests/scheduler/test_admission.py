@@ -278,3 +278,15 @@ def test_what_stands_in_the_place_of_a_lane_does_not_stop_the_others_of_its_queu
     fair.stand.client.set(KEYS.lane(QUEUE, "low"), "no lane")
 
     assert fair.admit() == ["high"] * 3
+
+
+def test_a_scheduler_that_was_replaced_unawares_measures_and_tells_nothing_and_goes_on(fair: Fair, heard: list[dict]) -> None:
+    fair.enter("low", age_ms=5 * HOUR_MS)
+    starving = starving_of(fair)
+    fair.stand.client.hset(KEYS.leader, "epoch", 2**50)
+
+    assert fair.measuring.step() > 0
+    assert starving.step() > 0
+
+    assert heard == []
+    assert not fair.stand.client.exists(KEYS.room(QUEUE))
