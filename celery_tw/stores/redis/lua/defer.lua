@@ -5,7 +5,8 @@
 --       8 schema version  9 news kept  10 id of the template  11 the template
 -- reply {now ms, status}: 'put' | 'leaderless' (nobody leads, and nobody was seen within the grace) | 'taken' (the id is another task's)
 --       | 'fired', 'cancelled' (what the other call became, whose answer was lost)
--- A repeated call brings the same id and mid and says so; whatever the first one did is done once. The first may also come after it, late.
+-- A repeated call brings the same id and mid and says so; whatever the first one did is done once. The first may also come after it,
+-- late; so what the repeated call finds leaderless, and lets Celery publish, counts as fired.
 -- SET comes first: a full memory refuses it, and then nothing has been written.
 local due, by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry, templates, template_dues = unpack(KEYS)
 local begun_ago, id, mid, due_ms, task, rest, grace, schema, news_kept, template_id, template = unpack(ARGV)
@@ -24,7 +25,10 @@ if begun_ago then
 end
 if grace ~= '' and redis.call('EXISTS', leader) == 0 then
   local last = tonumber(redis.call('GET', seen) or '')
-  if not last or now - last > tonumber(grace) then return {now_text, 'leaderless'} end
+  if not last or now - last > tonumber(grace) then
+    if begun_ago then redis.pcall('ZADD', fired, now_text, mid) end
+    return {now_text, 'leaderless'}
+  end
 end
 
 redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)

@@ -6,7 +6,8 @@
 --       14 admitted kept ms
 -- reply {now ms, status}: 'straight' (nothing is stored: publish it) | 'waiting' | 'leaderless' (nobody has led for a lease: publish it)
 --       | 'taken' (the id is another task's) | 'fired', 'cancelled' (what the other call became, whose answer was lost)
--- A repeated call brings the same id and mid and says so; a message is stored once, whatever became of the first answer.
+-- A repeated call brings the same id and mid and says so; a message is stored once, whatever became of the first answer. What it lets past
+-- its lane counts as fired: the first call may come after it, late, and must not store what has been published.
 -- SET comes first: a full memory refuses it, and then nothing has been written; nor has it when what stands in the place of the lane is none.
 -- The first to wait wakes the leader. The minutes of admitted before the last hour are forgotten as a new one begins.
 local by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry, templates, template_dues, lanes, room, admitted = unpack(KEYS, 1, 14)
@@ -24,9 +25,13 @@ if begun_ago then
   local stopped = redis.call('ZSCORE', cancelled, task)
   if stopped and now - tonumber(stopped) <= begun_ago then return {now_text, 'cancelled'} end
 end
+local function let_past(status)
+  if begun_ago then redis.pcall('ZADD', fired, now_text, mid) end
+  return {now_text, status}
+end
 if redis.call('EXISTS', leader) == 0 then
   local last = tonumber(redis.call('GET', seen) or '')
-  if not last or now - last > tonumber(lease) then return {now_text, 'leaderless'} end
+  if not last or now - last > tonumber(lease) then return let_past('leaderless') end
 end
 
 local empty = redis.call('EXISTS', unpack(KEYS, 15, 17)) == 0
@@ -39,7 +44,7 @@ if empty and tonumber(redis.call('GET', room) or '0') > 0 then
       if tonumber(string.match(field, '^%d+') or '0') < minute - admitted_kept / 60000 then redis.call('HDEL', admitted, field) end
     end
   end
-  return {now_text, 'straight'}
+  return let_past('straight')
 end
 
 local kind = redis.call('TYPE', KEYS[14 + tonumber(number)]).ok
