@@ -9,7 +9,8 @@
 `Shares` chooses in Python among the oldest of each lane, and one script hands the chosen ones over and takes them out of their lanes. So a
 leader that dies on any line has admitted a message or has not; the next one measures and goes on. Its shares begin anew.
 
-What Redis refuses is passed over in its lane for a while. A queue that was measured has room for so many, no more are admitted until it is measured again. The steps are the engine's: one thread.
+What Redis refuses is passed over in its lane for a while. A queue that was measured has room for so many, no more are admitted until it is
+measured again. The steps are the engine's: one thread.
 """
 
 from collections.abc import Callable, Sequence

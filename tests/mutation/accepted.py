@@ -27,6 +27,8 @@ ACCEPTED: dict[tuple[str, str, str], str] = {
         "1 to 2",
         "slots = slots_between(recurrence, start_ms, until_ms, limit=wanted + 1)",
     ): "one more is asked for, to the same end",
+    ("core.lane", "1 to 2", "near = get_close_matches(str(value).lower(), LANES, n=1)"): "only the first is named",
+    ("core.retry", "64 to 65", "MOST_DOUBLINGS = 64"): "each delay is at its cap by then",
     ("core.zones", "62134000000 to 62134000001", "FIRST_S = -62_134_000_000"): "any second of that month would do",
     ("core.zones", "3 to 4", "_PROBE_S = 3 * DAY_S"): "no span of the tz database is shorter than four days",
     ("leadership.watch", "0 to 1", "self._since_ms = 0"): "it is set at the first look",
