@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from celery_tw.core.zones import END_S, FIRST_S, Span, first_instant, first_unseen_wall, span_at, zone
+from celery_tw.core.zones import END_S, FIRST_S, Span, _seen_s, first_instant, first_unseen_wall, span_at, zone
 from celery_tw.errors import InvalidSchedule
 
 BERLIN, HOUR_S, BLOCK_S = "Europe/Berlin", 3600, 366 * 86_400
@@ -113,3 +113,13 @@ def test_at_most_three_names_are_advised():
         zone("America/Argentina/San")
 
     assert 1 <= str(refused.value).count("America/") - 1 <= 3
+
+
+def test_a_fold_shortly_before_a_block_reaches_into_it():
+    """No zone has a fold within its own length of the end of a block, so this asks beneath."""
+    where = zone(BERLIN)
+
+    for after_s in (1, 600, HOUR_S - 1):
+        assert _seen_s(where, AUTUMN_S + after_s, HOUR_S, HOUR_S) == AUTUMN_S + 2 * HOUR_S
+    assert _seen_s(where, AUTUMN_S + 2 * HOUR_S, HOUR_S, HOUR_S) == AUTUMN_S + 3 * HOUR_S
+    assert _seen_s(where, SPRING_S + 5, 2 * HOUR_S, 2 * HOUR_S) == SPRING_S + 5 + 2 * HOUR_S
