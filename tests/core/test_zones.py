@@ -123,3 +123,9 @@ def test_a_fold_shortly_before_a_block_reaches_into_it():
         assert _seen_s(where, AUTUMN_S + after_s, HOUR_S, HOUR_S) == AUTUMN_S + 2 * HOUR_S
     assert _seen_s(where, AUTUMN_S + 2 * HOUR_S, HOUR_S, HOUR_S) == AUTUMN_S + 3 * HOUR_S
     assert _seen_s(where, SPRING_S + 5, 2 * HOUR_S, 2 * HOUR_S) == SPRING_S + 5 + 2 * HOUR_S
+
+
+@pytest.mark.parametrize(("name", "change_s"), [("Africa/Casablanca", 1_212_278_400), ("Europe/Lisbon", 212_544_000)])
+def test_a_change_at_the_very_second_that_is_probed_is_found(name: str, change_s: int):
+    assert span_at(name, change_s - 1).end_s == change_s == span_at(name, change_s).start_s
+    assert span_at(name, change_s - 1).offset_s != span_at(name, change_s).offset_s
