@@ -9,17 +9,19 @@
 `Shares` chooses in Python among the oldest of each lane, and one script hands the chosen ones over and takes them out of their lanes. So a
 leader that dies on any line has admitted a message or has not; the next one measures and goes on. Its shares begin anew.
 
-A queue that was measured has room for so many, no more are admitted until it is measured again. The steps are the engine's: one thread.
+What Redis refuses is passed over in its lane for a while. A queue that was measured has room for so many, no more are admitted until it is
+measured again. The steps are the engine's: one thread.
 """
 
 from collections.abc import Callable, Sequence
 
-from celery_tw.core.shares import Ageing, Choice, Shares
+from celery_tw.core.shares import Ageing, Choice, Heads, Shares
 from celery_tw.errors import StoreRefused
 from celery_tw.events import slots_skipped
 from celery_tw.failpoints import failpoint
 from celery_tw.scheduler.gauges import Gauges
 from celery_tw.scheduler.one_time import OneTimeTasks
+from celery_tw.scheduler.refusals import REFUSED_WAIT_MS
 from celery_tw.scheduler.rooms import Rooms
 from celery_tw.stores.redis.admitting import Admitting
 from celery_tw.stores.redis.dispatching import Dispatching
@@ -57,6 +59,7 @@ class Admission:
         self._shares_asked = shares
         self._ageing = ageing
         self._shares: dict[str, Shares] = {}
+        self._kept_back: dict[int, int] = {}
 
     def admit(self, epoch: int, now_ms: int) -> bool:
         """Give each queue what it has room for, up to `AT_ONCE`; return whether there may be more to do at once."""
@@ -69,12 +72,21 @@ class Admission:
 
     def _admit_to(self, queue: str, count: int, epoch: int, now_ms: int) -> bool:
         most = count // 2 + SPARE
-        heads = self.admitting.heads(queue, self._ageing.segments(now_ms), limit=most)
+        heads = self._without_kept_back(self.admitting.heads(queue, self._ageing.segments(now_ms), limit=most), now_ms)
         choices = self._shares_of(queue).choose(heads, count, now_ms=now_ms, most=most)
         if not choices:
             self.rooms.nothing_waits(queue)
             return False
         return self._hand_over(queue, choices, epoch)
+
+    def _without_kept_back(self, heads: Heads, now_ms: int) -> Heads:
+        self._kept_back = {entry_id: at_ms for entry_id, at_ms in self._kept_back.items() if 0 <= now_ms - at_ms < REFUSED_WAIT_MS}
+        return {segment: [head for head in found if head[1] not in self._kept_back] for segment, found in heads.items()}
+
+    def _keep_back(self, choice: Choice, reason: str) -> None:
+        """Pass over a message in its lane for a while: what Redis refuses may be the server's doing, and nothing of the message."""
+        self._kept_back[choice.entry_id] = self.gauges.now_ms
+        self.one_time.refusals.tell_of(f"one-time task {choice.entry_id}", entry_id=choice.entry_id, slot_ms=choice.since_ms, reason=reason)
 
     def _shares_of(self, queue: str) -> Shares:
         return self._shares.setdefault(queue, Shares(self._shares_asked, self._ageing))
@@ -108,10 +120,8 @@ class Admission:
             now_ms, statuses = call.statuses()
         except StoreRefused as error:
             if len(choices) == 1:
-                self.one_time.refusals.quarantine_in(
-                    self.dispatching.keys.lane(queue, choices[0].segment.own), choices[0].entry_id, str(error)
-                )
-                return True
+                self._keep_back(choices[0], str(error))
+                return False
             middle = len(choices) // 2
             halves = [self._settle(queue, half, self._send(queue, half, epoch), epoch) for half in (choices[:middle], choices[middle:])]
             return any(halves)

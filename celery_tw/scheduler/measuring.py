@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_tw.clock import Clock
-from celery_tw.errors import BrokerUnavailable
+from celery_tw.errors import BrokerUnavailable, StaleEpoch
 from celery_tw.events import fair_queue_unconsumed
 from celery_tw.leadership.elector import Elector
 from celery_tw.leadership.roster import Roster
@@ -108,6 +108,9 @@ class Measuring:
             self._away = True
             self.rooms.unmeasured({*queues})
             return AWAY_MS
+        except StaleEpoch as error:
+            logger.info("the fair queues are another leader's to measure: %s", error)
+            return STAND_BY_MS
 
     def target(self, queue: str) -> int:
         """Return how many messages *queue* is to hold."""

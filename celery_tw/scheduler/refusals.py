@@ -28,9 +28,13 @@ class Refusals:
 
     def keep_back(self, name: str, *, entry_id: int, due_ms: int, slot_ms: int, reason: str) -> None:
         """Try an entry again later; its slot stays undecided."""
-        self.gauges.refused += 1
         if entry_id not in self.upcoming:
             self.upcoming.add(entry_id, due_ms, wake_ms=max(due_ms, self.gauges.now_ms) + REFUSED_WAIT_MS)
+        self.tell_of(name, entry_id=entry_id, slot_ms=slot_ms, reason=reason)
+
+    def tell_of(self, name: str, *, entry_id: int, slot_ms: int, reason: str) -> None:
+        """Count and tell of something that is kept back."""
+        self.gauges.refused += 1
         logger.error("%s was not fired, and is tried again in %d s: %s", name, REFUSED_WAIT_MS // 1000, reason)
         fire_refused.send(sender=self, name=name, entry_id=entry_id, slot_ms=slot_ms, reason=reason)
 
@@ -43,13 +47,9 @@ class Refusals:
         """Set an entry aside that can never be fired as it is stored."""
         self.quarantine_member(str(entry_id).encode(), reason)
 
-    def quarantine_in(self, key: str, entry_id: int, reason: str) -> None:
-        """Set a task aside that waits in *key*, a lane, and can never go on."""
-        self.quarantine_member(str(entry_id).encode(), reason, key=key)
-
-    def quarantine_member(self, member: bytes, reason: str = "the timetable holds a member that is no entry id", *, key: str = "") -> None:
-        """Set whatever the timetable, or *key*, holds under *member* aside."""
+    def quarantine_member(self, member: bytes, reason: str = "the timetable holds a member that is no entry id") -> None:
+        """Set whatever the timetable holds under *member* aside."""
         text = member.decode(errors="backslashreplace")
-        self.dispatching.quarantine(self.epoch, member, reason, key=key)
+        self.dispatching.quarantine(self.epoch, member, reason)
         logger.error("entry %s is in quarantine: %s", text, reason)
         entry_quarantined.send(sender=self, entry_id=text, reason=reason)

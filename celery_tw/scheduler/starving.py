@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from celery_tw.clock import Clock, RedisTime
-from celery_tw.errors import MalformedRecord, NewerSchema
+from celery_tw.errors import MalformedRecord, NewerSchema, StaleEpoch
 from celery_tw.events import task_starving
 from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.gauges import Gauges
@@ -48,7 +48,11 @@ class Starving:
         if term is None or not term.trusted(self.clock.boot_ms()):
             return STAND_BY_MS
         now_ms = self.redis_time.now_ms()
-        full = [self._report(term.epoch, queue, now_ms) for queue in self.admitting.lanes.queues()]
+        try:
+            full = [self._report(term.epoch, queue, now_ms) for queue in self.admitting.lanes.queues()]
+        except StaleEpoch as error:
+            logger.info("what waits too long is another leader's to tell: %s", error)
+            return STAND_BY_MS
         self._turn_minute(now_ms)
         return 0 if any(full) else LOOK_MS
 

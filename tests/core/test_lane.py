@@ -29,3 +29,8 @@ def test_the_thirds_of_the_priorities_are_the_lanes_counted_from_either_end():
 @pytest.mark.parametrize(("priority", "lane"), [(-5, "high"), (255, "low")])
 def test_a_priority_beyond_the_levels_is_that_of_the_last_one(priority, lane):
     assert lane_of_priority(priority, zero_is_first=True) == lane
+
+
+def test_a_broker_with_as_many_levels_as_lanes_has_one_for_each():
+    assert [lane_of_priority(priority, zero_is_first=True, levels=3) for priority in (-1, 0, 1, 2, 3)] == ["high", *LANES, "low"]
+    assert [lane_of_priority(priority, zero_is_first=False, levels=3) for priority in (0, 1, 2)] == list(LANES[::-1])

@@ -96,3 +96,53 @@ def test_an_age_counts_wherever_it_is_named() -> None:
 def test_a_wrong_policy_is_refused_by_name(options: dict[str, Any], match: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=match):
         Retry(**options)
+
+
+def test_a_time_may_be_as_long_as_a_leap_year_and_no_longer() -> None:
+    year_s = 366 * 86_400.0
+    assert Retry(base=year_s, cap=year_s, max_age=year_s, budget=(1, year_s)).cap == year_s
+    for options in ({"base": year_s + 1}, {"cap": year_s + 1}, {"max_age": year_s + 1}, {"budget": (1, year_s + 1)}):
+        with pytest.raises(ImproperlyConfigured):
+            Retry(**options)  # type: ignore[arg-type]
+
+
+def test_what_is_left_of_an_age_ends_at_nothing() -> None:
+    assert [Retry(max_age=1.5).left_ms(age_ms=age_ms) for age_ms in (0, 1, 1499, 1500, 1501)] == [1500, 1499, 1, 0, 0]
+    assert Retry().left_ms(age_ms=5) is None
+
+
+def test_a_policy_has_three_retries_after_a_second_up_to_ten_minutes_unless_told() -> None:
+    policy = Retry()
+
+    assert (policy.max, policy.base, policy.cap, policy.jitter, policy.on, policy.max_age, policy.budget) == (
+        3,
+        1.0,
+        600.0,
+        "full",
+        {},
+        None,
+        None,
+    )
+    assert [policy.allows(retries=retries) for retries in (2, 3)] == [True, False]
+
+
+@pytest.mark.parametrize("options", [{"max": 0}, {"base": 0}, {"cap": 0}, {"max_age": 0}, {"budget": (1, 0.001)}, {"budget": [1, 1]}])
+def test_the_least_values_are_taken(options: dict[str, Any]) -> None:
+    Retry(**options)
+
+
+@pytest.mark.parametrize("budget", [(1,), (1, 1, 1), (1.5, 1), (True, 1), (1, True), (1, float("inf")), "ab", None.__class__])
+def test_a_budget_is_a_count_and_a_time(budget: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match="budget"):
+        Retry(budget=budget)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, "OSError", 3])
+def test_only_errors_that_a_body_may_raise_have_policies(kind: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match="on: expected a mapping of error types"):
+        Retry(on={kind: Retry()})
+
+
+def test_a_policy_within_a_policy_has_none_within_it() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"on\[OSError\]"):
+        Retry(on={OSError: Retry(on={ConnectionError: Retry()})})

@@ -15,8 +15,8 @@ from tests.faults.scenarios import brokers, clocks, herds, leaders, mixed, peers
 from tests.faults.wall_clock import why_no_shifted_clocks
 from tests.requirements import why_no_rabbitmq
 
-ALL = "O1 O2 O3 O5 O6 O7 O8"
-APART = "O1 O2 O3 O5 O6 O7 O8, copies counted"
+ALL = "O1 O2 O3 O5 O6 O7 O8 O9"
+APART = "O1 O2 O3 O5 O6 O7 O8 O9, copies counted"
 LOSSY = "O3 O5 O6 O7 O8; O1 from the next term on"
 REPEATS = "O1 O5 O6 O7 O8; repeats have the same ids"
 BY_TIME = "times only"
@@ -92,7 +92,7 @@ MATRIX: tuple[Scenario, ...] = (
     Scenario("B1", "rabbitmq-killed", brokers.killed, APART, times=2, why_not=why_no_rabbitmq),
     Scenario("B1", "rabbitmq-stopped", brokers.ended, APART, times=2, why_not=why_no_rabbitmq),
     Scenario("N2", "rabbitmq-closes-connections", brokers.connections_closed, APART, times=5, why_not=why_no_rabbitmq),
-    Scenario("D1", "malformed-entries", records.malformed_entries, "O1 O2 O3 O5 O6 O7"),
+    Scenario("D1", "malformed-entries", records.malformed_entries, "O1 O2 O3 O5 O6 O7 O9"),
     Scenario("D2", "newer-schema", records.newer_schema),
     Scenario("H1", "million-at-one-instant", herds.one_instant, "O1 O3 O5 O8 of an entry beside it; the lease; the count", times=1000),
     Scenario("H2", "outage", herds.outage),

@@ -33,12 +33,13 @@ from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import StoreRefused, StoreUnavailable
 from celery_tw.testing.checker import Findings, check
 from celery_tw.testing.ledger import Ledger, What
-from celery_tw.testing.oracles import Budget, Rest, Window, early, stuck
+from celery_tw.testing.oracles import Account, Budget, Rest, Window, early, stuck
 from celery_tw.testing.rabbit_server import RabbitServer
 from celery_tw.testing.recording import recorded_skips
 from celery_tw.testing.slots import Grid, Slots
 from tests.closing import close
 from tests.faults.claims_watch import ClaimsWatch
+from tests.faults.one_time_tasks import OneTimeTasks
 from tests.faults.outcome import Played
 from tests.faults.queue_reader import QueueReader
 from tests.faults.rabbit_reader import RabbitReader
@@ -86,6 +87,9 @@ class Scene:
     strikes: list[Strike] = field(default_factory=list)
     beats: list[ProcessContainer] = field(default_factory=list)
     options: Mapping[str, Any] = field(default_factory=lambda: {"tolerance": TOLERANCE_S})
+    tasks: OneTimeTasks | None = None
+    _struck: bool = False
+    _stored: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.processes = Processes(self.folder, url=self.server.url)
@@ -94,7 +98,7 @@ class Scene:
         self.rest: Rest | None = None
         self.app = Celery("shop", set_as_current=False)
         self.app.conf.update(self.conf)
-        self.app.task(name="shop.record", shared=False)(_runs_elsewhere)
+        self.app.task(name="shop.record", shared=False)(runs_elsewhere)
         self.timewheel = TimeWheel(self.app)
         self.reader = self._reader()
         self.claims = ClaimsWatch(self.ledger, self.connect)
@@ -120,7 +124,7 @@ class Scene:
         close(self.app)
         self.app = Celery("shop", set_as_current=False)
         self.app.conf.update(self.conf, broker_url=server.url, result_backend=server.url)
-        self.app.task(name="shop.record", shared=False)(_runs_elsewhere)
+        self.app.task(name="shop.record", shared=False)(runs_elsewhere)
         self.timewheel = TimeWheel(self.app)
 
     def now_ms(self) -> int:
@@ -178,8 +182,29 @@ class Scene:
         """Note that for as long as the block lasts a fault is there."""
         strike = Strike(what, self.now_ms(), self.now_ms())
         self.strikes.append(strike)
-        yield strike
+        with self._tasks_meanwhile():
+            yield strike
         strike.until_ms = max(strike.until_ms, self.now_ms())
+
+    def store_tasks(self) -> None:
+        """Store the one-time tasks of the next strike now, where the strike itself leaves no time for it."""
+        if self.tasks is not None:
+            self._stored = self.tasks.store(self.app, self.timewheel, now_ms=self.now_ms())
+
+    @contextmanager
+    def _tasks_meanwhile(self) -> Iterator[None]:
+        """Store one-time tasks before the outermost of several faults, and remove some of them when it is over."""
+        if self.tasks is None or self._struck:
+            yield
+            return
+        if not self._stored:
+            self.store_tasks()
+        self._struck, names, self._stored = True, self._stored, []
+        try:
+            yield
+        finally:
+            self._struck = False
+        self.tasks.remove_some(self.timewheel, names)
 
     def kill(self, beat: ProcessContainer) -> None:
         """Kill a scheduler with SIGKILL and see it gone."""
@@ -265,12 +290,15 @@ class Scene:
 
         *guard_ms* is for what is received, and seen a moment later, when the server's clock goes back; claims bear the server's own time.
         """
+        account = self.account()
         self.reader.stop()
         self.claims.stop()
         expected: Sequence[Slots] = self.grids if slots is None else slots
         lines = self.ledger.lines()
         if skips:
             lines = [*lines, *recorded_skips(self.timewheel, [each.entry for each in expected])]
+        if self.tasks is not None:
+            expected = [*expected, *self.tasks.slots()]
         found = check(
             lines,
             expected,
@@ -280,10 +308,18 @@ class Scene:
             guard_ms=guard_ms,
             budget=Budget(PROMISED_MS, tuple(Window(strike.from_ms, strike.until_ms) for strike in self.strikes)),
             rest=self.rest,
+            account=account,
         )
         claims = [line for line in lines if line.what is What.CLAIMED]
         found = replace(found, violations=(*found.violations, *(early(claims, guard_ms=ROUNDING_MS) if guard_ms > ROUNDING_MS else ())))
         return _played(found, except_rules, faults=len(self.strikes), takeovers_ms=takeovers_ms, note=note)
+
+    def account(self) -> Account | None:
+        """Return where the one-time tasks are, once all that are not due tomorrow have had their time."""
+        if self.tasks is None:
+            return None
+        wait_until(lambda: self.tasks.are_settled(self.timewheel, now_ms=self.now_ms()), PATIENCE_S, message="the one-time tasks to fire")
+        return self.tasks.account(self.timewheel)
 
     def end(self) -> None:
         """End all that was started; may be called twice."""
@@ -293,7 +329,7 @@ class Scene:
         close(self.app)
 
 
-def _runs_elsewhere() -> None:
+def runs_elsewhere() -> None:
     """Stand for a task of the project."""
 
 
@@ -323,12 +359,14 @@ def scene(
     shifted: bool = False,
     rabbit: bool = False,
     queue: str = "celery",
+    tasks: bool = True,
     **options: Any,
 ) -> Iterator[Scene]:
     """Set a scene with a server of its own, and clear it away.
 
     *config* and *appendonly* are the server's; *shifted* gives it a clock that can be set. With *rabbit* the queues are a
-    RabbitMQ's. *queue* is the one that is watched, and *options* are those of all entries.
+    RabbitMQ's. *queue* is the one that is watched, and *options* are those of all entries. With *tasks* there are one-time tasks
+    beside these, of which each is accounted for: not where data are lost, or another scheduler is judged.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tw-faults-", ignore_cleanup_errors=True)))
@@ -337,6 +375,7 @@ def scene(
             server = stack.enter_context(EmbeddedServer.start(data_dir=folder / "data", appendonly=appendonly, config=config))
         broker = rabbit_server() if rabbit else None
         made = Scene(folder, dice, server, grids or spread(), clock, broker, queue, options={"tolerance": TOLERANCE_S, **options})
+        made.tasks = OneTimeTasks(dice) if tasks else None
         stack.callback(made.end)
         try:
             yield made

@@ -1,6 +1,7 @@
 """The instruments of the fault matrix: what they do to a process or a network is done, and what they note is what was there."""
 
 import json
+import random
 import subprocess
 import sys
 import time
@@ -9,10 +10,17 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
 
+from celery_tw import TimeWheel
 from celery_tw.embedded import EmbeddedServer
-from celery_tw.testing.ledger import Ledger
+from celery_tw.stores.redis.keys import Keys
+from celery_tw.testing.ledger import Ledger, Line, What
+from celery_tw.testing.oracles import unaccounted
+from tests.closing import close
+from tests.faults.one_time_tasks import OneTimeTasks
 from tests.faults.queue_reader import QueueReader
+from tests.faults.scene import runs_elsewhere
 from tests.faults.wall_clock import WallClock, why_no_shifted_clocks
 from tests.faults.wire import Wire
 from tests.waiting import wait_until
@@ -117,3 +125,50 @@ def test_what_comes_again_after_an_older_state_was_restored_is_noted_again(reade
     redis_client.pipeline().ltrim("celery", 2, 2).lpush("celery", message(20), message(2), message(3)).execute()
 
     wait_until(lambda: noted(reader) == [1, 2, 3, 20, 2, 3], message="what came in place of the lost")
+
+
+# One-time tasks
+
+
+@pytest.fixture
+def shop(redis_server: EmbeddedServer, redis_client: redis.Redis) -> Iterator[Celery]:
+    app = Celery("shop", broker=redis_server.url, backend=redis_server.url, set_as_current=False)
+    app.task(name="shop.record", shared=False)(runs_elsewhere)
+    yield app
+    close(app)
+
+
+def received(name: str) -> Line:
+    return Line(what=What.RECEIVED, at_ms=0, entry=name, slot_ms=0)
+
+
+def test_each_one_time_task_is_accounted_for_whether_it_waits_was_fired_or_removed(shop: Celery) -> None:
+    timewheel, tasks, now_ms = TimeWheel(shop), OneTimeTasks(random.Random(1)), time.time_ns() // 1_000_000
+    names = tasks.store(shop, timewheel, now_ms=now_ms)
+    tasks.remove_some(timewheel, names)
+
+    account = tasks.account(timewheel)
+
+    assert set(account.added) == set(names)
+    assert len(account.cancelled) == 3
+    assert set(account.waiting) == set(names) - set(account.cancelled)
+    assert list(unaccounted([], account)) == []
+    assert not tasks.are_settled(timewheel, now_ms=now_ms)
+
+
+def test_a_task_that_was_lost_or_removed_and_fired_all_the_same_is_found(shop: Celery, redis_client: redis.Redis) -> None:
+    timewheel, tasks, keys = TimeWheel(shop), OneTimeTasks(random.Random(1)), Keys("shop")
+    names = tasks.store(shop, timewheel, now_ms=time.time_ns() // 1_000_000)
+    tasks.remove_some(timewheel, names)
+    lost, *others = sorted(set(names) - tasks.removed)
+    removed = sorted(tasks.removed)[0]
+    entry_id = int(redis_client.hget(keys.names, lost) or 0)
+    redis_client.pipeline().zrem(keys.due, entry_id).delete(keys.entry(entry_id)).hdel(keys.names, lost).execute()
+
+    found = list(unaccounted([received(removed), received(others[0])], tasks.account(timewheel)))
+
+    assert {violation.entry: violation.what.split(" is ")[1] for violation in found} == {
+        lost: "nowhere",
+        removed: "fired and cancelled",
+        others[0]: "fired and waiting",
+    }

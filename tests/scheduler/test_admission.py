@@ -16,6 +16,7 @@ from celery_tw.stores.redis.consumers import Consumers
 from celery_tw.stores.redis.lanes import Entering, Lanes
 from celery_tw.stores.redis.timetable import OneTimeWrite
 from tests.scheduler.conftest import KEYS, Stand
+from tests.waiting import wait_until
 
 QUEUE = "queue"
 CAPACITY = 8
@@ -278,3 +279,32 @@ def test_what_stands_in_the_place_of_a_lane_does_not_stop_the_others_of_its_queu
     fair.stand.client.set(KEYS.lane(QUEUE, "low"), "no lane")
 
     assert fair.admit() == ["high"] * 3
+
+
+def test_a_scheduler_that_was_replaced_unawares_measures_and_tells_nothing_and_goes_on(fair: Fair, heard: list[dict]) -> None:
+    fair.enter("low", age_ms=5 * HOUR_MS)
+    starving = starving_of(fair)
+    fair.stand.client.hset(KEYS.leader, "epoch", 2**50)
+
+    assert fair.measuring.step() > 0
+    assert starving.step() > 0
+
+    assert heard == []
+    assert not fair.stand.client.exists(KEYS.room(QUEUE))
+
+
+def test_what_a_server_refuses_for_a_while_stays_in_its_lane_and_goes_on_later(fair: Fair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celery_tw.scheduler.admission.REFUSED_WAIT_MS", 50)
+    fair.stand.run()
+    fair.enter("low", 3)
+    fair.measuring.step()
+
+    fair.stand.client.config_set("min-replicas-to-write", 1)
+    try:
+        fair.stand.run()
+    finally:
+        fair.stand.client.config_set("min-replicas-to-write", 0)
+
+    assert fair.waiting() == 3
+    assert fair.stand.timetable.quarantined() == {}
+    wait_until(lambda: fair.admit() == ["low"] * 3)

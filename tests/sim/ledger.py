@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from celery_tw.core.lane import LANES
 from celery_tw.stores.redis.keys import Keys, is_one_time
 from celery_tw.stores.redis.templates import join, template_id_of
+from tests.sim.messages import FAIR, QUEUE
 
 if TYPE_CHECKING:
     from tests.sim.server import Server
 
-QUEUE = b"queue"
-LEADERS_SCRIPTS = frozenset({"fire", "fire_once", "drain", "quarantine", "rerender", "sweep_templates"})
-CLIENTS_SCRIPTS = frozenset({"put", "change", "remove", "put_once", "defer", "cancel", "hold", "hurry", "open_backlog"})
+LEADERS_SCRIPTS = frozenset({"fire", "fire_once", "admit", "drain", "quarantine", "rerender", "sweep_templates", "make_room"})
+CLIENTS_SCRIPTS = frozenset(
+    {"put", "change", "remove", "put_once", "defer", "cancel", "hold", "hurry", "open_backlog", "enter", "boost", "lpush"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,17 @@ class Recurring:
 
 @dataclass(frozen=True, slots=True)
 class OneTimeTask:
-    """A one-time task as it stood, with its whole record."""
+    """A one-time task as it stood, with its whole record, and since when it was in which lanes."""
 
     record: bytes
     due_ms: int | None
     held_ms: int | None
+    since_ms: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Return whether it was in a lane, and nothing had taken it out of its turn."""
+        return bool(self.since_ms) and self.due_ms is None and self.held_ms is None
 
 
 State = Recurring | OneTimeTask
@@ -85,8 +94,10 @@ class Ledger:
     tape: list[Call] | None = None
     calls: int = 0
     labels: dict[str, set[str]] = field(default_factory=dict)
+    idle_us: list[tuple[int, int]] = field(default_factory=list)
     _states: dict[int, State] = field(default_factory=dict)
-    _queued: int = 0
+    _queued: dict[bytes, int] = field(default_factory=dict)
+    _idle_since_us: int | None = None
 
     @contextmanager
     def looking_on(self, server: "Server", label: str, host: str, fields: list[bytes]) -> Iterator[Call]:
@@ -102,8 +113,11 @@ class Ledger:
             self.tape.append(call)
         if label == "acquire" and isinstance(call.reply, list) and call.reply[0] == b"led":
             self.epochs.append(int(call.reply[1]))
+        if label == "rpop":
+            self._queued[FAIR] = len(_value(server, FAIR))
         if label in CLIENTS_SCRIPTS | LEADERS_SCRIPTS:
             self._compare(server, call, fenced)
+        self._note_idleness(server, call.at_us)
 
     def state(self, entry_id: int) -> State | None:
         """Return how an entry stands now."""
@@ -129,16 +143,30 @@ class Ledger:
         self._states = states
 
     def _new_messages(self, server: "Server") -> tuple[bytes, ...]:
-        item = server.data.get(QUEUE)
-        waiting = item.value if item else []
-        new = len(waiting) - self._queued
-        self._queued = len(waiting)
-        return tuple(reversed(list(waiting[:new]))) if new else ()
+        return tuple(raw for queue in (QUEUE, FAIR) for raw in self._new_in(server, queue))
+
+    def _new_in(self, server: "Server", queue: bytes) -> list[bytes]:
+        waiting = _value(server, queue)
+        new = len(waiting) - self._queued.get(queue, 0)
+        self._queued[queue] = len(waiting)
+        return list(reversed(list(waiting[:new]))) if new else []
+
+    def _lanes(self, server: "Server") -> dict[str, Any]:
+        return {lane: _value(server, self.keys.lane(FAIR.decode(), lane).encode()) for lane in LANES}
+
+    def _note_idleness(self, server: "Server", at_us: int) -> None:
+        """Note how long the fair queue is empty while something waits in its lanes."""
+        idle = not _value(server, FAIR) and any(len(lane) for lane in self._lanes(server).values())
+        if idle and self._idle_since_us is None:
+            self._idle_since_us = at_us
+        elif not idle and self._idle_since_us is not None:
+            self.idle_us.append((self._idle_since_us, at_us))
+            self._idle_since_us = None
 
     def _read(self, server: "Server") -> Iterator[tuple[int, State]]:
         prefix = self.keys.entry(0)[:-1].encode()
         data, due, held = server.data, server.data.get(self.keys.due.encode()), server.data.get(self.keys.held.encode())
-        templates = data.get(self.keys.templates.encode())
+        templates, lanes = data.get(self.keys.templates.encode()), self._lanes(server)
         for key in list(data):
             if not key.startswith(prefix):
                 continue
@@ -149,9 +177,15 @@ class Ledger:
             if is_one_time(entry_id):
                 held_ms = held.value.get(member) if held else None
                 record = _whole(bytes(value), templates.value if templates else {})
-                yield entry_id, OneTimeTask(record, due_ms, None if held_ms is None else int(held_ms))
+                since_ms = tuple((lane, int(score)) for lane, members in lanes.items() if members and (score := members.get(member)))
+                yield entry_id, OneTimeTask(record, due_ms, None if held_ms is None else int(held_ms), since_ms)
             elif value.get(b"def") is not None:
                 yield entry_id, _recurring(value, due_ms)
+
+
+def _value(server: "Server", key: bytes) -> Any:
+    item = server.data.get(key)
+    return item.value if item else ()
 
 
 def _whole(record: bytes, templates: Mapping[bytes, bytes]) -> bytes:

@@ -14,6 +14,8 @@ from hashlib import sha1
 from typing import Any
 
 from celery_tw.scheduler.engine import Engine
+from celery_tw.scheduler.measuring import Measuring
+from celery_tw.scheduler.rooms import Rooms
 from celery_tw.stores.redis.news import News, NewsReader
 from celery_tw.stores.redis.scripts import script
 
@@ -23,13 +25,17 @@ Plant = Callable[[], Callable[[], None]]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A mistake, the rules that it may break, the call that it is in, and the number of seeds focused there within which it is seen."""
+    """A mistake, the rules that it may break, the call that it is in, and the number of seeds focused there within which it is seen.
+
+    *lanes* tells that it takes a fair queue.
+    """
 
     name: str
     rules: frozenset[str]
     focus: str
     within: int
     plants: tuple[Plant, ...]
+    lanes: bool = False
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -90,12 +96,20 @@ def _without_gaps(read: Any) -> Any:
     return deaf
 
 
+def _nothing_open(real: Any) -> Any:
+    return lambda self, epoch: {}
+
+
+def _seldom(real: Any) -> Any:
+    return lambda self, queue, stand, room: 3000
+
+
 EPOCH_CHECK = "if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end"
 NO_MARK = "if state[1] ~= e.version or tonumber(e.slot) <= (tonumber(state[2] or '0') or 0) then return 'moved' end"
 
 
-def _mutant(name: str, rules: str, focus: str, within: int, *plants: Plant) -> Mutant:
-    return Mutant(name, frozenset(rules.split(", ")), focus, within, plants)
+def _mutant(name: str, rules: str, focus: str, within: int, *plants: Plant, lanes: bool = False) -> Mutant:
+    return Mutant(name, frozenset(rules.split(", ")), focus, within, plants, lanes)
 
 
 MUTANTS = (
@@ -191,6 +205,44 @@ MUTANTS = (
         _text("fire_once", "if late or score", "if score"),
         _text("drain", "if late then return {now_text, 'moved'} end", ""),
     ),
+    _mutant("no epoch check in admission", "fenced", "admit", 60, _text("fire_once", EPOCH_CHECK, ""), lanes=True),
+    _mutant(
+        "admitted messages stay in their lane",
+        "once, phantom, place, left over",
+        "admit",
+        20,
+        _text(
+            "fire_once", "for source, some in pairs(left) do redis.call('ZREM'", "for source, some in pairs(left) do redis.call('ZSCORE'"
+        ),
+        _text("fire_once", "redis.call('DEL', unpack(gone_keys))", "redis.call('EXISTS', unpack(gone_keys))"),
+        lanes=True,
+    ),
+    _mutant(
+        "late admissions are carried out",
+        "numbers",
+        "admit",
+        60,
+        _text("fire_once", "if late or score", "if score"),
+        lanes=True,
+    ),
+    _mutant(
+        "admitted messages leave their lane before they are pushed",
+        "hole, stored",
+        "admit",
+        20,
+        _text("fire_once", "    redis.call('LPUSH', queue, unpack(waiting))", "    redis.call('LPUSH', queue, waiting[1])"),
+        lanes=True,
+    ),
+    _mutant(
+        "a repeated question at the entrance leaves no mark",
+        "once",
+        "enter",
+        60,
+        _text("enter", "if begun_ago then redis.pcall('ZADD', fired, now_text, mid) end", ""),
+        lanes=True,
+    ),
+    _mutant("fair queues are measured too seldom", "idle", "make_room", 20, _method(Measuring, "_pause_ms", _seldom), lanes=True),
+    _mutant("nothing is admitted", "left over, stored", "admit", 20, _method(Rooms, "open", _nothing_open), lanes=True),
     _mutant("held tasks stay due", "phantom", "", 150, _text("hold", "redis.call('ZREM', due, id)", "redis.call('EXISTS', due)")),
 )
 

@@ -4,15 +4,17 @@
 running    no thread of a scheduler or client ends by an error
 epochs     grow with each term
 fenced     what reaches the queue was brought by the leader of that moment
-once       no fire id reaches the queue twice
+once       no fire id reaches a queue twice
 numbers    grow from message to message
-early      nothing fires before its time by the server's clock
+early      nothing fires, or comes to a lane, before its time by the server's clock
 phantom    what fires is an entry that stands, neither paused nor removed nor held, as it is defined then, and a slot of it after its mark
 mark       never moves back
 hole       each slot up to the mark was fired, is recorded as skipped, or waits in a backlog
 stored     what a client was told is so
 left over  when all is healed, one leads, nothing is overdue, no backlog or quarantine is left, and each due time is the next slot's
 late       undisturbed, an entry fires within `PROMPT_MS` of its due time
+place      a one-time task is due, held, in one lane or set aside; it is gone only when it was fired, skipped, cancelled or removed
+idle       undisturbed, a fair queue is not empty for longer than `PROMPT_MS` while something waits in its lanes
 ========== ==========================================================================================================
 """
 
@@ -34,6 +36,7 @@ from tests.sim import workload as w
 from tests.sim.disturbance import disturbed
 from tests.sim.faults import ServerClock
 from tests.sim.ledger import Event, OneTimeTask, Recurring
+from tests.sim.messages import is_enveloped, number_of, text_of
 from tests.sim.simulation import Outcome
 
 PROMPT_MS = 250
@@ -41,6 +44,8 @@ SETTLED_MS = 2000
 COUNTED = 20_000
 CLIENTS_SCRIPTS = frozenset({"put", "change", "put_once", "defer", "hold", "hurry"})
 FIRE_IDS = FireIds("sim")
+TAKE_OFF = frozenset({"fire_once", "admit", "cancel", "remove"})
+"""The scripts that may take a one-time task off the timetable; of the first two it is judged what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class Fired:
     slot_ms: int
     fire_id: str
     revision: int
-    number: int
+    number: int | None
     raw: bytes
 
     @property
@@ -75,26 +80,41 @@ class Fired:
 def judge(outcome: Outcome) -> list[Violation]:
     """Return everything that is wrong with a history, in the order of the table above."""
     fired = [_parse(event, raw) for event in outcome.events for raw in event.pushed]
+    laned = [_parse(event, raw) for event in outcome.events for raw in _fired_into_lanes(event)]
     checks = (
         _running(outcome),
         _epochs(outcome),
         _fenced(outcome),
         _once(fired),
         _numbers(fired),
-        _recurring_fires(fired),
+        _recurring_fires([*fired, *laned]),
         _one_time_fires(outcome),
         _marks(outcome),
-        _holes(outcome, {message.fire_id for message in fired}),
+        _holes(outcome, {message.fire_id for message in (*fired, *laned)}),
         _stored(outcome, fired),
         _left_over(outcome),
         _late(outcome, fired),
+        _places(outcome),
+        _idle(outcome),
     )
     return [violation for check in checks for violation in check]
 
 
 def _parse(event: Event, raw: bytes) -> Fired:
-    name, slot, fire_id, revision, _, number = raw.decode().split()
-    return Fired(event, name, int(slot), fire_id, int(revision), int(number), raw)
+    name, slot, fire_id, revision = text_of(raw).split()
+    return Fired(event, name, int(slot), fire_id, int(revision), number_of(raw), raw)
+
+
+def _fired_into_lanes(event: Event) -> Iterator[bytes]:
+    """Yield the messages of recurring entries that a fire brought to a lane."""
+    if event.call.label in ("fire", "drain"):
+        for entry_id, after in event.after.items():
+            if event.before.get(entry_id) is None and isinstance(after, OneTimeTask):
+                yield _message(after)
+
+
+def _message(task: OneTimeTask) -> bytes:
+    return task.record.split(b"\n", 9)[9]
 
 
 @lru_cache(maxsize=1000)
@@ -134,14 +154,20 @@ def _once(fired: list[Fired]) -> Iterator[Violation]:
 
 
 def _numbers(fired: list[Fired]) -> Iterator[Violation]:
+    for queue in (False, True):
+        numbered = [message for message in fired if message.number is not None and is_enveloped(message.raw) is queue]
+        yield from _falling(numbered)
+
+
+def _falling(fired: list[Fired]) -> Iterator[Violation]:
     for before, after in pairwise(fired):
-        if after.number <= before.number:
+        if after.number <= before.number:  # type: ignore[operator]
             yield Violation("numbers", after.at_ms, f"{after.name} slot {after.slot_ms} has {after.number}, and came after {before.number}")
 
 
 def _recurring_fires(fired: list[Fired]) -> Iterator[Violation]:
     for message in fired:
-        if message.event.call.label == "fire_once":
+        if message.event.call.label not in ("fire", "drain"):
             continue
         if message.slot_ms > message.event.call.server_ms:
             yield Violation("early", message.at_ms, f"{message.name} slot {message.slot_ms} at {message.event.call.server_ms}")
@@ -178,24 +204,38 @@ def _standing(message: Fired) -> Recurring | None:
 
 def _one_time_fires(outcome: Outcome) -> Iterator[Violation]:
     for event in outcome.events:
-        at_ms, left = event.call.at_us // 1000, [raw.rsplit(maxsplit=2)[0] for raw in event.pushed]
-        if event.call.label != "fire_once":
+        at_ms, left = event.call.at_us // 1000, [text_of(raw) for raw in event.pushed]
+        if event.call.label not in ("fire_once", "admit"):
             continue
         for entry_id, after in event.after.items():
             before = event.before[entry_id]
-            if after is not None or not isinstance(before, OneTimeTask):
+            if not isinstance(before, OneTimeTask) or (isinstance(after, OneTimeTask) and not _comes_to_its_lane(before, after)):
                 continue
-            message = before.record.split(b"\n", 9)[9].rsplit(maxsplit=2)[0]
-            if before.held_ms is not None:
+            if event.call.label == "admit":
+                if not before.waits:
+                    yield Violation("phantom", at_ms, f"task {entry_id} was admitted, and did not wait in a lane")
+            elif before.held_ms is not None:
                 yield Violation("phantom", at_ms, f"task {entry_id} was held")
             elif before.due_ms is None or before.due_ms > event.call.server_ms:
                 yield Violation("early", at_ms, f"task {entry_id} due {before.due_ms} at {event.call.server_ms}")
+            if after is not None:
+                continue
+            message = text_of(_message(before))
             if message in left:
                 left.remove(message)
-            elif not _skipped(outcome, 0, before.due_ms or 0):
+            elif not _skipped(outcome, 0, _since_ms(before)):
                 yield Violation("hole", at_ms, f"task {entry_id} left the timetable, but neither message nor skip is left of it")
-        for raw in left:
-            yield Violation("phantom", at_ms, f"a message of no waiting task: {raw!r}")
+        for text in left:
+            yield Violation("phantom", at_ms, f"a message of no waiting task: {text!r}")
+
+
+def _comes_to_its_lane(before: OneTimeTask, after: OneTimeTask) -> bool:
+    return after.waits and not before.waits
+
+
+def _since_ms(task: OneTimeTask) -> int:
+    """Return since when a task was due, or in its lane."""
+    return task.due_ms or next((since_ms for _, since_ms in task.since_ms), 0)
 
 
 def _skipped(outcome: Outcome, entry_id: int, slot_ms: int) -> bool:
@@ -245,7 +285,7 @@ def _stored(outcome: Outcome, fired: list[Fired]) -> Iterator[Violation]:
             continue
         if isinstance(operation, w.Put) and not _stands(outcome, operation):
             yield Violation("stored", done.ended_us // 1000, f"{operation.name} was stored, its client was told, and it is not there")
-        one_time = isinstance(operation, w.PutOnce) or (isinstance(operation, w.Defer) and done.answer == "put")
+        one_time = isinstance(operation, w.PutOnce | w.Send) or (isinstance(operation, w.Defer) and done.answer == "put")
         known = sent[operation.name] or _told_skipped(outcome, operation.name) or _still_waits(outcome, operation.name)
         if one_time and not known:
             yield Violation("stored", done.ended_us // 1000, f"{operation.name} was stored, its client was told, and it never fired")
@@ -281,6 +321,9 @@ def _left_over(outcome: Outcome) -> Iterator[Violation]:
         waits = set_back and again_ms > outcome.end_ms  # until the clock is where it was
         if isinstance(state, Recurring) and not state.paused and not waits:
             yield Violation("left over", end_ms, f"backlog {member} is open")
+    for entry_id, since_ms in outcome.laned.items():
+        if since_ms < outcome.end_ms - SETTLED_MS:
+            yield Violation("left over", end_ms, f"task {entry_id} has been in a lane for {outcome.end_ms - since_ms} ms")
     for entry_id, state in outcome.states.items():
         if state.due_ms is not None and state.due_ms < outcome.end_ms - SETTLED_MS:
             yield Violation("left over", end_ms, f"entry {entry_id} has been overdue for {outcome.end_ms - state.due_ms} ms")
@@ -315,3 +358,29 @@ def _late(outcome: Outcome, fired: list[Fired]) -> Iterator[Violation]:
                     yield Violation("late", event.call.at_us // 1000, what)
         if event.call.label in CLIENTS_SCRIPTS:
             changed_ms |= dict.fromkeys(event.after, event.call.server_ms)
+
+
+def _places(outcome: Outcome) -> Iterator[Violation]:
+    for event in outcome.events:
+        at_ms, label = event.call.at_us // 1000, event.call.label
+        for entry_id, after in event.after.items():
+            before = event.before.get(entry_id)
+            if after is None and isinstance(before, OneTimeTask) and label not in TAKE_OFF:
+                yield Violation("place", at_ms, f"task {entry_id} was lost by {label} of {event.call.host}")
+            if not isinstance(after, OneTimeTask):
+                continue
+            lanes = [lane for lane, _ in after.since_ms]
+            if len(lanes) > 1:
+                yield Violation(
+                    "place", at_ms, f"task {entry_id} was put into the lanes {' and '.join(lanes)} by {label} of {event.call.host}"
+                )
+            if after.due_ms is None and after.held_ms is None and not lanes and str(entry_id) not in outcome.quarantined:
+                yield Violation("place", at_ms, f"task {entry_id} was left nowhere by {label} of {event.call.host}")
+
+
+def _idle(outcome: Outcome) -> Iterator[Violation]:
+    windows = disturbed(outcome)
+    for from_us, to_us in outcome.idle_us:
+        from_ms, to_ms = from_us // 1000, to_us // 1000
+        if to_ms - from_ms > PROMPT_MS and not any(first < to_ms and from_ms < last for first, last in windows):
+            yield Violation("idle", from_ms, f"the fair queue was empty for {to_ms - from_ms} ms with something in its lanes")

@@ -22,6 +22,7 @@ SECONDS, MICROS, MOMENT = "sim:seconds", "sim:micros", "sim:moment"
 BENT = {
     "redis.call('TIME')": f"{{redis.call('GET', '{SECONDS}'), redis.call('GET', '{MICROS}')}}",
     "'*', 'n', number": f"redis.call('GET', '{MOMENT}') .. '-*', 'n', number",
+    "'*', 'n', count": f"redis.call('GET', '{MOMENT}') .. '-*', 'n', count",
     "redis.call('PEXPIRE', leader, lease)": "redis.call('PEXPIRE', leader, 86400000)",
 }
 

@@ -4,25 +4,30 @@ Elector, engine and news reader are the real ones, each in a strand of its own, 
 plain: its messages say which entry, slot, fire id and revision they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+
+import redis
 
 from celery_tw.clock import RedisTime
 from celery_tw.core.bounds import Bounded
 from celery_tw.core.command import Command, Fire
 from celery_tw.core.definition import Definition
-from celery_tw.core.sequence import TEXT
 from celery_tw.core.spec import recurrence_from_spec
 from celery_tw.errors import CeleryTWError, StoreRefused, StoreUnavailable
 from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.assembly import assemble
 from celery_tw.scheduler.loops import RETRY_S
+from celery_tw.scheduler.measuring import Measuring
 from celery_tw.scheduler.ports import Prepared
+from celery_tw.scheduler.rooms import Rooms
 from celery_tw.settings import Settings
+from celery_tw.stores.redis.consumers import Consumers
 from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.news import NewsReader
-from tests.sim.ledger import QUEUE
+from celery_tw.stores.redis.scripts import translated_errors
+from tests.sim.messages import FAIR, QUEUE, enveloped, marked
 from tests.sim.server import EPOCH_US, KEYS, Server
 from tests.sim.timeline import Host, Strand, Timeline
 from tests.sim.wire import Caller
@@ -45,20 +50,20 @@ class HostClock:
         return (EPOCH_US + self.timeline.now_us) // 1000 + self.offset_ms
 
 
-def marked(text: str) -> bytes:
-    """Return a message that gets its number when it is handed over."""
-    return text.encode() + b" " + TEXT
-
-
 @dataclass(frozen=True)
 class Message:
     """A message that says which entry, slot, fire and revision it is."""
 
     revision: int
+    lane: str = ""
     timeless: bool = True
 
     def commands(self, fire: Fire) -> list[Command]:
-        return [Command("lpush", QUEUE, marked(f"{fire.entry_name} {fire.slot_ms} {fire.fire_id} {self.revision}"))]
+        text = f"{fire.entry_name} {fire.slot_ms} {fire.fire_id} {self.revision}"
+        if not self.lane:
+            return [Command("lpush", QUEUE, marked(text))]
+        message = enveloped(text, task_id=fire.fire_id, mid=fire.fire_id, lane=self.lane)
+        return [Command("lpush", FAIR, message, queue=FAIR.decode(), lane=self.lane)]
 
 
 class PlainWorkshop:
@@ -79,14 +84,29 @@ class PlainWorkshop:
 
 
 def message_of(definition: Definition) -> Message:
-    """Return the message of a definition, which carries its revision as an argument."""
-    return Message(int(definition.signature["kwargs"]["revision"]))
+    """Return the message of a definition, which carries its revision and its lane as arguments."""
+    arguments = definition.signature["kwargs"]
+    return Message(int(arguments["revision"]), arguments.get("lane", ""))
 
 
 class NoSettings:
     """Installs nothing."""
 
     def install(self) -> None:
+        return None
+
+
+class Lengths:
+    """Tells how long queues are, which are lists without priorities."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    def measure(self, queues: Sequence[str]) -> dict[str, int]:
+        with translated_errors("LLEN"):
+            return {queue: self.client.llen(queue) for queue in queues}
+
+    def close(self) -> None:
         return None
 
 
@@ -98,7 +118,7 @@ class SimulatedScheduler:
         self.timeline = timeline
         self.caller = Caller(self.host, timeline, server)
         client = self.caller.client()
-        redis_time = RedisTime(clock)
+        redis_time, rooms = RedisTime(clock), Rooms()
         self.elector = Elector(
             Election(client, KEYS),
             clock=clock,
@@ -117,17 +137,32 @@ class SimulatedScheduler:
             installer=NoSettings(),
             clock=clock,
             redis_time=redis_time,
+            rooms=rooms,
+            measure_soon=lambda: timeline.wake(self._measure) if self._measure else None,
+        )
+        self.measuring = Measuring(
+            admitting=self.engine.admission.admitting,
+            consumers=Consumers(client, KEYS),
+            lengths=Lengths(client),
+            rooms=rooms,
+            elector=self.elector,
+            clock=clock,
+            fair=settings.fair_queues,
+            default_capacity=settings.fair_capacity,
+            wake=lambda: timeline.wake(self._work),
         )
         self.news = NewsReader(client, KEYS)
         self._listening = False
         self._elect = self._loop("elect", self._elect_step)
         self._work = self._loop("work", self.engine.step)
         self._listen = self._loop("listen", self._listen_step)
+        self._measure = self._loop("measure", self.measuring.step) if settings.fair_queues else None
 
     def stop(self, then: Callable[[], None]) -> None:
         """End the loops, resign as `Node.close` does, and do *then*."""
-        for strand in (self._elect, self._work, self._listen):
-            strand.token += 1
+        for strand in (self._elect, self._work, self._listen, self._measure):
+            if strand is not None:
+                strand.token += 1
         self.timeline.spawn(f"{self.host.name}:close", self.host, lambda: self._close(then))
 
     def _close(self, then: Callable[[], None]) -> None:

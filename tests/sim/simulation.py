@@ -21,11 +21,13 @@ from celery_tw.stores.redis.election import Election
 from tests.sim.faults import ANY_SCHEDULER, CallFault, Crash, Fault, FlushScripts, Outage, Reset, ServerClock, Stall, Stop, TrimNews
 from tests.sim.faults import HostClock as HostClockStep
 from tests.sim.ledger import Call, Event, Ledger, State
+from tests.sim.messages import FAIR
 from tests.sim.scheduler import HostClock, SimulatedScheduler
 from tests.sim.server import KEYS, Server, virtual_time
 from tests.sim.timeline import Host, Timeline
 from tests.sim.trace import ACTIVE_MS, BEGIN_MS, Trace
 from tests.sim.wire import Caller
+from tests.sim.worker import Worker
 from tests.sim.workload import Client, Done
 
 SETTLE_MS = 9000
@@ -33,7 +35,10 @@ SETTLE_MS = 9000
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was seen when *trace* was played, up to *end_ms* on the server's clock."""
+    """What was seen when *trace* was played, up to *end_ms* on the server's clock.
+
+    *idle_us* are the times in which the fair queue was empty and something waited for it, *laned* what is in lanes at the end, since when.
+    """
 
     trace: Trace
     events: list[Event]
@@ -51,6 +56,8 @@ class Outcome:
     tape: list[Call] | None
     labels: Mapping[str, set[str]]
     strikes: list[tuple[int, Fault]]
+    idle_us: list[tuple[int, int]]
+    laned: Mapping[int, int]
 
     @property
     def trace_end_ms(self) -> int:
@@ -73,7 +80,9 @@ class Simulation:
         self.timeline = Timeline(self.chance)
         self.ledger = Ledger(KEYS, tape=[] if record else None)
         self.server = Server(self.timeline, self.ledger)
-        self.settings = Settings(namespace="sim", leader_lease_ms=trace.lease_ms)
+        fair = frozenset() if trace.work_ms is None else frozenset({FAIR.decode()})
+        self.settings = Settings(namespace="sim", leader_lease_ms=trace.lease_ms, fair_queues=fair)
+        self.worker: Worker | None = None
         self.clocks = {name: HostClock(self.timeline) for name in self._scheduler_names()}
         self.schedulers: dict[str, SimulatedScheduler] = {}
         self.clients: dict[str, Client] = {}
@@ -91,8 +100,10 @@ class Simulation:
                 self._start(name)
             for name in sorted({operation.client for operation in self.trace.operations}):
                 own = [operation for operation in self.trace.operations if operation.client == name]
-                self.clients[name] = Client(name, self.timeline, self.server, own)
+                self.clients[name] = Client(name, self.timeline, self.server, own, self.trace.lease_ms)
                 self.clients[name].caller.on_crash = lambda fault, name=name: self._crash_client(name, fault)
+            if self.trace.work_ms is not None:
+                self.worker = Worker(self.timeline, self.server, work_ms=self.trace.work_ms)
             for fault in self.trace.faults:
                 self.timeline.at(fault.at_ms * 1000, lambda fault=fault: self._strike(fault))
             self.timeline.run((BEGIN_MS + ACTIVE_MS) * 1000)
@@ -180,6 +191,8 @@ class Simulation:
         self.server.stalled_until_us = 0
         self.server.before_news = None
         self.shared_faults.clear()
+        if self.worker is not None:
+            self.worker.hurry()
         for client in self.clients.values():
             client.caller.faults.clear()
             client.host.frozen_until_us = 0
@@ -222,7 +235,13 @@ class Simulation:
             tape=self.ledger.tape,
             labels=self.ledger.labels,
             strikes=self.strikes,
+            idle_us=self.ledger.idle_us,
+            laned=self._laned(),
         )
+
+    def _laned(self) -> dict[int, int]:
+        lanes = (self.server.data.get(key.encode()) for key in KEYS.lanes_of(FAIR.decode()))
+        return {int(member): int(score) for lane in lanes if lane for member, score in lane.value.items()}
 
 
 def play(trace: Trace, *, record: bool = False) -> Outcome:

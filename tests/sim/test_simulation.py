@@ -7,6 +7,7 @@ import sys
 import pytest
 import redis
 
+from celery_tw.core.lane import LANES
 from tests.sim import workload as w
 from tests.sim.faults import ANY_SCHEDULER, ERRORS, CallFault, Fault, LoseReply, Refuse, Stop
 from tests.sim.mutants import MUTANTS, Mutant, by_name
@@ -73,6 +74,34 @@ def test_a_seed_makes_the_same_history_in_every_process() -> None:
     assert len(histories) == 1
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_without_faults_a_fair_queue_misses_nothing_and_is_never_idle(seed: int) -> None:
+    outcome = play(draw(seed, faults=False, lanes=True))
+
+    assert judge(outcome) == []
+    assert {"enter", "admit", "make_room"} <= set().union(*outcome.labels.values())
+
+
+@pytest.mark.parametrize(
+    ("seed", "focus"),
+    [
+        pytest.param(16, "", id="a leader that was replaced unawares ended as it measured"),
+        pytest.param(6, "enter", id="a message that went straight on was stored by its first call, which came late"),
+    ],
+)
+def test_a_fair_seed_that_broke_a_rule_once_breaks_none(seed: int, focus: str) -> None:
+    assert judge(play(draw(seed, focus=focus, lanes=True))) == []
+
+
+def test_a_seed_without_a_fair_queue_is_drawn_as_ever() -> None:
+    plain = draw(3822, lanes=False)
+    fair = draw(3822, lanes=True)
+
+    assert draw(3822) == plain
+    assert set(plain.operations) < set(fair.operations)
+    assert (fair.schedulers, fair.lease_ms, plain.work_ms) == (plain.schedulers, plain.lease_ms, None)
+
+
 def busy_trace(*faults: Fault) -> Trace:
     """Return a short history in which a leader makes each of its calls, and another takes over."""
     operations = (
@@ -107,10 +136,28 @@ def test_a_planted_mistake_is_found(mutant: Mutant) -> None:
         assert first_seed_that_finds(mutant) is not None
 
 
+def busy_fair_trace(*faults: Fault) -> Trace:
+    """Return a short history in which messages wait in lanes and are admitted, and another leader takes over."""
+    sends = tuple(w.Send(at_ms=2000 + 100 * number, client="c0", name=f"send{number}", lane=LANES[number % 3]) for number in range(40))
+    operations = (w.Put(at_ms=100, client="c0", name="e0", period_ms=700, revision=1, lane="low"), *sends)
+    return Trace(seed=1, schedulers=2, lease_ms=1500, operations=operations, faults=faults, work_ms=200)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("call", ["admit", "make_room", "llen", "zrange"])
+def test_no_error_of_any_call_for_a_fair_queue_costs_a_message(call: str) -> None:
+    answers: list[Fault] = [Refuse(at_ms=2500, host=ANY_SCHEDULER, call=call, error=error, times=2) for error in ERRORS[::2]]
+    answers += [LoseReply(at_ms=2500, host=ANY_SCHEDULER, call=call, how="timeout")]
+    outcomes = {str(fault): play(busy_fair_trace(fault, *ALL_STOP)) for fault in answers}
+
+    assert {fault: judge(outcome) for fault, outcome in outcomes.items() if judge(outcome)} == {}
+    assert all(any(struck.call == call for _, struck in outcome.strikes if isinstance(struck, CallFault)) for outcome in outcomes.values())
+
+
 def first_seed_that_finds(mutant: Mutant) -> int | None:
     """Return the first seed whose history breaks a rule that *mutant*, which is planted, may break."""
     seeds = range(mutant.within)
-    return next((seed for seed in seeds if rules_broken(draw(seed, focus=mutant.focus)) & mutant.rules), None)
+    return next((seed for seed in seeds if rules_broken(draw(seed, focus=mutant.focus, lanes=mutant.lanes)) & mutant.rules), None)
 
 
 def rules_broken(trace: Trace) -> set[str]:
@@ -124,16 +171,18 @@ def test_a_failing_trace_becomes_a_short_one_that_fails_the_same_way() -> None:
     with mutant.planted():
         seed = first_seed_that_finds(mutant)
         assert seed is not None
-        short = shrink(draw(seed, focus=mutant.focus), attempts=200)
+        short = shrink(draw(seed, focus=mutant.focus, lanes=False), attempts=200)
 
         assert rules_broken(short) & mutant.rules
     assert rules_broken(short) == set()
     assert len(short.operations) + len(short.faults) <= 4
 
 
-@pytest.mark.parametrize("seed", range(REPLAYED))
-def test_a_real_server_answers_as_the_simulated_one(redis_client: redis.Redis, seed: int) -> None:
-    tape = play(draw(seed), record=True).tape
+@pytest.mark.parametrize(
+    ("seed", "lanes"), [*((seed, False) for seed in range(REPLAYED)), *((seed, True) for seed in range(REPLAYED, REPLAYED + 4))]
+)
+def test_a_real_server_answers_as_the_simulated_one(redis_client: redis.Redis, seed: int, lanes: bool) -> None:
+    tape = play(draw(seed, lanes=lanes), record=True).tape
 
     assert tape
     assert [str(difference) for difference in Replay(redis_client, KEYS).differences(tape)] == []

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from celery_tw.core.lane import LANES
 from tests.sim import faults as f
 from tests.sim import workload as w
 from tests.sim.faults import ANY_SCHEDULER, Fault
@@ -16,7 +17,10 @@ from tests.sim.workload import Operation
 BEGIN_MS = 1000
 ACTIVE_MS = 12_000
 
+LANED_REVISION = 1000
 RARELY_LONG_MS = (50, 200, 900, 1500, 3500, 5500)
+WITH_LANES = 0.25
+LANE_CALLS = ("admit", "admit", "admit", "make_room", "make_room", "zrange", "llen", "smembers", "hgetall")
 LEADERS_CALLS = ("fire", "fire", "fire_once", "fire_once", "drain", "drain", "renew", "poll", "page", "hmget", "xread")
 CALLS_OF: dict[type[Operation], tuple[str, ...]] = {
     w.Put: ("put", "put", "hmget"),
@@ -28,38 +32,113 @@ CALLS_OF: dict[type[Operation], tuple[str, ...]] = {
     w.Backfill: ("open_backlog",),
     w.Defer: ("defer", "defer"),
     w.Cancel: ("cancel", "cancel"),
+    w.Send: ("enter", "enter", "enter", "lpush"),
+    w.Boost: ("boost",),
 }
 """The calls that an operation stands or falls with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """One history to be played; *lease_ms* is the leaders'."""
+    """One history to be played; *lease_ms* is the leaders', *work_ms* what a task of the fair queue takes (None: there is none)."""
 
     seed: int
     schedulers: int
     lease_ms: int
     operations: tuple[Operation, ...]
     faults: tuple[Fault, ...]
+    work_ms: int | None = None
 
     def __str__(self) -> str:
-        lines = [f"seed {self.seed}, {self.schedulers} scheduler(s), lease {self.lease_ms} ms"]
+        fair = "" if self.work_ms is None else f", tasks of the fair queue take {self.work_ms} ms"
+        lines = [f"seed {self.seed}, {self.schedulers} scheduler(s), lease {self.lease_ms} ms{fair}"]
         steps: Sequence[Operation | Fault] = sorted((*self.operations, *self.faults), key=lambda step: step.at_ms)
         return "\n".join([*lines, *(f"  {step!r}," for step in steps)])
 
 
-def draw(seed: int, *, faults: bool = True, focus: str = "") -> Trace:
-    """Return the trace of *seed*; with *focus* every fault strikes that call, the ``news`` or the ``clock``."""
+def draw(seed: int, *, faults: bool = True, focus: str = "", lanes: bool | None = None) -> Trace:
+    """Return the trace of *seed*; with *focus* every fault strikes that call, the ``news`` or the ``clock``.
+
+    *lanes* tells whether there is a fair queue; None leaves it to the seed. What concerns it is drawn apart and added, so that a seed
+    without it makes the same history as ever.
+    """
     chance = random.Random(seed)
     schedulers = chance.choice((1, 2, 2, 2, 3))
     operations = tuple(_operations(chance))
-    return Trace(
+    trace = Trace(
         seed=seed,
         schedulers=schedulers,
         lease_ms=chance.choice((1500, 3000)),
         operations=operations,
-        faults=tuple(_faults(chance, schedulers, operations, focus)) if faults else (),
+        faults=tuple(_faults(chance, schedulers, operations, focus)) if faults and focus not in ("enter", *LANE_CALLS) else (),
     )
+    apart = random.Random(f"lanes {seed}")
+    drawn = apart.random() > 1 - WITH_LANES
+    return _with_lanes(apart, trace, faults=faults, focus=focus) if (drawn if lanes is None else lanes) else trace
+
+
+def _with_lanes(chance: random.Random, trace: Trace, *, faults: bool, focus: str) -> Trace:
+    operations = _lane_operations(chance)
+    added = _lane_faults(chance, operations, focus) if faults else []
+    return replace(
+        trace,
+        operations=tuple(sorted((*trace.operations, *operations), key=lambda operation: operation.at_ms)),
+        faults=(*trace.faults, *added),
+        work_ms=chance.choice((20, 60, 200)),
+    )
+
+
+def _lane_operations(chance: random.Random) -> list[Operation]:
+    """Return what goes to the fair queue: bursts of sends, and fires of entries and of one-time tasks."""
+    operations: list[Operation] = []
+    for number in range(chance.randint(1, 2)):
+        for revision in range(chance.randint(1, 2)):
+            at_ms = _moment(chance) if revision else _early(chance)
+            operations.append(_put_laned(chance, f"lane-e{number}", at_ms, LANED_REVISION + 10 * number + revision))
+    for number in range(chance.randint(1, 3)):
+        made = _one_time(chance, f"lane-once{number}", _moment(chance), LANED_REVISION + 100 + number)
+        operations += [replace(step, lane=_lane(chance)) if isinstance(step, w.PutOnce) else step for step in made]
+    for number in range(chance.randint(1, 4)):
+        made = _deferred(chance, f"lane-task{number}", _moment(chance))
+        operations += [replace(step, lane=_lane(chance)) if isinstance(step, w.Defer) else step for step in made]
+    for burst in range(chance.randint(2, 4)):
+        began_ms = _moment_near(chance, operations, within_ms=20)
+        for number in range(chance.randint(3, 12)):
+            operations += _sent(chance, f"lane-send{burst}.{number}", began_ms + chance.randrange(300))
+    return operations
+
+
+def _put_laned(chance: random.Random, name: str, at_ms: int, revision: int) -> Operation:
+    return replace(_put(chance, name, at_ms, revision), lane=_lane(chance))  # type: ignore[call-arg]
+
+
+def _sent(chance: random.Random, name: str, at_ms: int) -> list[Operation]:
+    first = w.Send(at_ms=at_ms, client=_client(chance), name=name, lane=_lane(chance))
+    then = chance.choice((None, None, None, None, "cancel", "boost"))
+    if then is None:
+        return [first]
+    later_ms, client = at_ms + chance.randrange(300), _client(chance)
+    if then == "cancel":
+        return [first, w.Cancel(at_ms=later_ms, client=client, name=name)]
+    return [first, w.Boost(at_ms=later_ms, client=client, name=name, to=_lane(chance))]
+
+
+def _lane(chance: random.Random) -> str:
+    return chance.choice(LANES)
+
+
+def _lane_faults(chance: random.Random, operations: Sequence[Operation], focus: str) -> list[Fault]:
+    if focus and focus not in ("enter", *LANE_CALLS):
+        return []
+    return [_lane_fault(chance, operations, focus) for _ in range(3 if focus else chance.choice((0, 1, 1, 2, 3)))]
+
+
+def _lane_fault(chance: random.Random, operations: Sequence[Operation], focus: str) -> Fault:
+    operation = chance.choice([operation for operation in operations if isinstance(operation, w.Send)])
+    call = focus or chance.choice(("enter", "enter", "lpush", *LANE_CALLS))
+    if call in LANE_CALLS:
+        return _call_fault(chance, operation.at_ms + chance.randrange(500), ANY_SCHEDULER, call)
+    return _call_fault(chance, operation.at_ms, operation.client, call)
 
 
 def _operations(chance: random.Random) -> list[Operation]:

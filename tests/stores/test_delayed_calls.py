@@ -5,8 +5,11 @@ import redis
 from celery_tw.clock import SystemClock
 from celery_tw.stores.redis.deferring import Deferred, Deferring
 from celery_tw.stores.redis.dispatching import Dispatching
+from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.lanes import Lanes
 from celery_tw.stores.redis.timetable import Timetable
+from tests.stores.test_lanes import QUEUE, entering
 from tests.stores.waiting_tasks import waiting_task
 
 
@@ -24,3 +27,33 @@ def test_a_deferred_task_that_was_fired_is_not_stored_by_the_first_call_that_arr
 
     assert redis_client.lrange("queue", 0, -1) == [b"hello"]
     assert timetable.read_one_time(1)[0] is None
+
+
+def test_a_message_that_went_straight_on_is_not_stored_by_the_first_call_that_arrives_late(
+    redis_client: redis.Redis, keys: Keys, epoch: int
+) -> None:
+    lanes = Lanes(redis_client, keys, lease_ms=3000, clock=SystemClock())
+    redis_client.set(keys.room(QUEUE), 1)
+    assert lanes._enter(entering(1), begun_ago=500)[1] == "straight"
+
+    assert lanes._enter(entering(1), begun_ago="")[1] == "fired"
+
+    assert lanes.page(QUEUE, "low") == []
+
+
+def test_a_task_that_was_published_for_want_of_a_leader_is_not_stored_by_the_first_call_that_arrives_late(
+    redis_client: redis.Redis, keys: Keys, timetable: Timetable, election: Election
+) -> None:
+    lanes = Lanes(redis_client, keys, lease_ms=3000, clock=SystemClock())
+    deferring = Deferring(redis_client, keys, grace_ms=1000, clock=SystemClock())
+    rest = waiting_task("m5", task_id="t5", queue="queue", message=b"hello").pack_rest()
+    task = Deferred(entry_id=5, mid="m5", task_id="t5", due_ms=timetable.now_ms() + 1000, rest=rest)
+    assert lanes._enter(entering(1), begun_ago=500)[1] == "leaderless"
+    assert deferring._call(task, begun_ago=500)[1] == "leaderless"
+    election.acquire("me", lease_ms=60_000)
+
+    assert lanes._enter(entering(1), begun_ago="")[1] == "fired"
+    assert deferring._call(task, begun_ago="")[1] == "fired"
+
+    assert lanes.page(QUEUE, "low") == []
+    assert timetable.read_one_time(5)[0] is None

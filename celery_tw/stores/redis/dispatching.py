@@ -313,10 +313,10 @@ class Dispatching:
         keys += (lane for queue in fair_queues for lane in shard.lanes_of(queue))
         return int(script("sweep_templates").run(self.client, keys, [epoch, TEMPLATES_KEPT_MS, SWEPT_AT_ONCE, HELD_LOOKED_AT]))
 
-    def quarantine(self, epoch: int, member: str | bytes, reason: str, *, backlog: bool = False, key: str = "") -> None:
-        """Set an unreadable entry or backlog aside, with the reason; it stands in *key*, by default among what is due."""
+    def quarantine(self, epoch: int, member: str | bytes, reason: str, *, backlog: bool = False) -> None:
+        """Set an unreadable entry or backlog aside, with the reason."""
         shard = self.keys
-        keys: list[str | bytes] = [shard.leader, key or shard.due, shard.bad, shard.backlogs]
+        keys: list[str | bytes] = [shard.leader, shard.due, shard.bad, shard.backlogs]
         script("quarantine").run(self.client, keys, [epoch, "backlog" if backlog else "entry", member, json.dumps({"reason": reason})])
 
 

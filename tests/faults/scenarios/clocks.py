@@ -36,6 +36,7 @@ def of_two_schedulers(dice: random.Random, times: int) -> Played:
         s.beat(environment=behind.environment).ready()
         from_ms, takeovers_ms = s.now_ms(), []
         for _ in range(times):
+            s.store_tasks()
             leader, struck_ms = s.leader(), s.now_ms()
             s.kill(leader)
             takeovers_ms.append(s.wait_for_term_after(struck_ms))

@@ -38,7 +38,7 @@ def one_instant(dice: random.Random, times: int) -> Played:
     late the tick is."""
     herd = 1000 * times
     tick = Grid("tick", 100)
-    with scene(dice, grids=[tick], queue="ticks") as s:
+    with scene(dice, grids=[tick], queue="ticks", tasks=False) as s:
         with s.connect(socket_timeout=120) as client:
             s.app.task(name="benchmarks.work", shared=False)(_work)
             hold_in_store(s.app, client, herd, first=datetime.now(UTC) + timedelta(days=1), spread_s=0.001)

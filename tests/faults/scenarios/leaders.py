@@ -47,6 +47,7 @@ def strike_at(s: Scene, place: str, what: str, **settings: Any) -> int | None:
     s.beats.remove(before)
     wait_until(lambda: s.leader() is armed or _has_died(armed), 60, message="the armed scheduler to lead")
     s.beat(**settings).ready()
+    s.store_tasks()
     struck = _has_died if what == "kill" else _stands_still
     too_early = struck(armed)
     with s.strike(f"{what} at {place}") as strike:
@@ -54,12 +55,14 @@ def strike_at(s: Scene, place: str, what: str, **settings: Any) -> int | None:
             armed.send(signal.SIGTERM)
         wait_until(lambda: struck(armed), 60, message=f"the leader to come to {place}")
         strike.from_ms = s.now_ms()
-        took_ms = s.wait_for_term_after(strike.from_ms)
+        if too_early:  # the other one may have claimed by now
+            s.leader(other_than=armed)
+        took_ms = None if too_early else s.wait_for_term_after(strike.from_ms)
         if what == "stop":
             armed.send(signal.SIGCONT)
             _see_that_it_yields(armed, place)
     s.beats.remove(armed)
-    return None if too_early else took_ms
+    return took_ms
 
 
 def _see_that_it_yields(armed: ProcessContainer, place: str) -> None:
@@ -98,6 +101,7 @@ def random_kills(dice: random.Random, times: int) -> Played:
 def _random_kill(s: Scene) -> int:
     s.pause(s.dice.uniform(0.2, 1.5))
     leader = s.leader()
+    s.store_tasks()
     struck_ms = s.now_ms()
     s.kill(leader)
     took_ms = s.wait_for_term_after(struck_ms)
@@ -139,6 +143,7 @@ def many_at_once(dice: random.Random, times: int) -> Played:
         from_ms = s.now_ms()
         takeovers_ms = []
         for _ in range(times):
+            s.store_tasks()
             struck_ms = s.now_ms()
             s.kill(s.leader())
             takeovers_ms.append(s.wait_for_term_after(struck_ms))

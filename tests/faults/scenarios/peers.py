@@ -47,7 +47,7 @@ def redbeat_paused(dice: random.Random, times: int) -> Played:
 
 
 def _play(dice: random.Random, times: int, scheduler: str, strike: Strike) -> Played:
-    with scene(dice) as s:
+    with scene(dice, tasks=False) as s:
         s.reader.start()
         beats = [_start(s, scheduler) for _ in range(2 if scheduler == REDBEAT else 1)]
         s.wait_for_fires()

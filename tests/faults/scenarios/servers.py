@@ -40,7 +40,7 @@ def restarted_without_data(dice: random.Random, times: int) -> Played:
 
     The slots of the time in which nobody knew them are lost, which is documented: the window begins when all is there again.
     """
-    with scene(dice, appendonly=False) as s:
+    with scene(dice, appendonly=False, tasks=False) as s:
         s.start(2)
         for number in range(times):
             name = f"stored-{number}"
@@ -56,7 +56,7 @@ def restarted_without_data(dice: random.Random, times: int) -> Played:
 
 def older_log_restored(dice: random.Random, times: int) -> Played:
     """Redis comes back as it was some seconds ago: slots of the lost time are fired again, as copies of the same sends."""
-    with scene(dice) as s:
+    with scene(dice, tasks=False) as s:
         data, kept = s.folder / "data", s.folder / "kept"
         s.start(2)
         from_ms = s.now_ms()
@@ -78,7 +78,12 @@ def lagging_replica_promoted(dice: random.Random, times: int) -> Played:
     """The master dies while its replica has not heard of it for some seconds, and the replica becomes the master."""
     played = []
     for _ in range(times):
-        with scene(dice) as s, EmbeddedServer.start() as replica, Wire(s.server.socket_path) as way, Wire(s.server.socket_path) as link:
+        with (
+            scene(dice, tasks=False) as s,
+            EmbeddedServer.start() as replica,
+            Wire(s.server.socket_path) as way,
+            Wire(s.server.socket_path) as link,
+        ):
             with replica.client() as client:
                 client.replicaof("127.0.0.1", link.port)
                 wait_until(lambda: client.info("replication")["master_link_status"] == "up", 30)
@@ -160,7 +165,7 @@ def stopped_for_a_while(dice: random.Random, times: int) -> Played:
 
 def emptied_by_mistake(dice: random.Random, times: int) -> Played:
     """Somebody calls FLUSHALL: as with a server that comes back without data."""
-    with scene(dice) as s:
+    with scene(dice, tasks=False) as s:
         s.start(2)
         for _ in range(times):
             s.pause(dice.uniform(0.5, 2))

@@ -5,7 +5,8 @@
 --       8 schema version  9 news kept  10 id of the template  11 the template
 -- reply {now ms, status}: 'put' | 'leaderless' (nobody leads, and nobody was seen within the grace) | 'taken' (the id is another task's)
 --       | 'fired', 'cancelled' (what the other call became, whose answer was lost)
--- A repeated call brings the same id and mid and says so; whatever the first one did is done once. The first may also come after it, late.
+-- A repeated call brings the same id and mid and says so; whatever the first one did is done once. The first may also come after it,
+-- late; so what the repeated call finds leaderless, and lets Celery publish, counts as fired.
 -- SET comes first: a full memory refuses it, and then nothing has been written.
 -- uses now, by_task, news, arrival
 local due, by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry, templates, template_dues = unpack(KEYS)
@@ -14,7 +15,7 @@ local begun_ago, id, mid, due_ms, task, rest, grace, schema, news_kept, template
 local found = found_before(entry, fired, mid)
 if found then return {now_text, found == 'own' and 'put' or found} end
 if cancelled_since(cancelled, task, tonumber(begun_ago)) then return {now_text, 'cancelled'} end
-if grace ~= '' and leaderless(leader, seen, grace) then return {now_text, 'leaderless'} end
+if grace ~= '' and leaderless(leader, seen, grace) then return let_past(fired, mid, begun_ago, 'leaderless') end
 
 store_record(entry, mid, rest)
 share_template(templates, template_dues, template_id, template, due_ms)

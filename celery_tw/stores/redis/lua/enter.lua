@@ -6,7 +6,8 @@
 --       14 admitted kept ms
 -- reply {now ms, status}: 'straight' (nothing is stored: publish it) | 'waiting' | 'leaderless' (nobody has led for a lease: publish it)
 --       | 'taken' (the id is another task's) | 'fired', 'cancelled' (what the other call became, whose answer was lost)
--- A repeated call brings the same id and mid and says so; a message is stored once, whatever became of the first answer.
+-- A repeated call brings the same id and mid and says so; a message is stored once, whatever became of the first answer. What it lets past
+-- its lane counts as fired: the first call may come after it, late, and must not store what has been published.
 -- SET comes first: a full memory refuses it, and then nothing has been written; nor has it when what stands in the place of the lane is none.
 -- The first to wait wakes the leader. The minutes of admitted before the last hour are forgotten as a new one begins.
 -- uses now, by_task, news, admitted, arrival
@@ -16,13 +17,13 @@ local begun_ago, id, mid, task, rest, lease, schema, news_kept, template_id, tem
 local found = found_before(entry, fired, mid)
 if found then return {now_text, found == 'own' and 'waiting' or found} end
 if cancelled_since(cancelled, task, tonumber(begun_ago)) then return {now_text, 'cancelled'} end
-if leaderless(leader, seen, lease) then return {now_text, 'leaderless'} end
+if leaderless(leader, seen, lease) then return let_past(fired, mid, begun_ago, 'leaderless') end
 
 local empty = redis.call('EXISTS', unpack(KEYS, 15, 17)) == 0
 if empty and tonumber(redis.call('GET', room) or '0') > 0 then
   redis.call('DECR', room)
   count_admitted(admitted, lane, 1, admitted_kept)
-  return {now_text, 'straight'}
+  return let_past(fired, mid, begun_ago, 'straight')
 end
 
 local lane_key = KEYS[14 + tonumber(number)]

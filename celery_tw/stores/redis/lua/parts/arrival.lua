@@ -20,6 +20,12 @@ local function leaderless(leader, seen, patience)
   return not last or now - last > tonumber(patience)
 end
 
+-- The reply to a call whose message is published elsewhere. If it repeats another, that one may come after it, late, and must store nothing.
+local function let_past(fired, mid, begun_ago, status)
+  if begun_ago ~= '' then redis.pcall('ZADD', fired, now_text, mid) end
+  return {now_text, status}
+end
+
 -- SET comes first: a full memory refuses it, and then nothing has been written.
 local function store_record(entry, mid, rest)
   redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
