@@ -87,9 +87,8 @@ end
 redis.call('HDEL', running, mid)
 if final then
   redis.call('SADD', done, digest)
-  redis.call('PEXPIRE', done, string.format('%.0f', 2 * tonumber(kept)))
-  redis.call('DEL', run, lease)
-  if verb == 'done' then redis.call('DEL', checkpoint) end
+  if redis.call('PTTL', done) < 0 then redis.call('PEXPIRE', done, string.format('%.0f', 2 * tonumber(kept))) end
+  if verb == 'done' then redis.call('DEL', run, lease, checkpoint) else redis.call('DEL', run, lease) end
 elseif held then
   redis.call('DEL', lease)
   if verb == 'lost' then lost = redis.call('HINCRBY', run, 'lost', 1) end
