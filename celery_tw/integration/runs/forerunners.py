@@ -7,7 +7,7 @@ import logging
 import time
 
 from celery_tw.errors import StoreUnavailable
-from celery_tw.stores.redis.runs import Runs
+from celery_tw.stores.redis.runs.runs import Runs
 
 logger = logging.getLogger(__name__)
 

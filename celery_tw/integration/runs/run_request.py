@@ -18,9 +18,13 @@ from celery.worker.request import Request
 
 from celery_tw import events
 from celery_tw.errors import CeleryTWError, StoreUnavailable
+from celery_tw.integration.runs.guarding import guards_of
+from celery_tw.integration.runs.postponed import Postponed
 from celery_tw.integration.runs.received import envelope_of, record_rest
-from celery_tw.integration.runs.runner import Postponed, guards_of, mid_of, runner_of
-from celery_tw.stores.redis.runs import Guard, Right
+from celery_tw.integration.runs.run_headers import mid_of
+from celery_tw.integration.runs.runner import runner_of
+from celery_tw.stores.redis.runs.guards import Guard
+from celery_tw.stores.redis.runs.right import Right
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ class RunRequest(Request):
         """Keep the message of a long task, then let the broker forget it."""
         if self.task.long:
             try:
-                if runner_of(self.app).runs.accept(self.mid, envelope_of(self)) != "leaderless":
+                if runner_of(self.app).runs.messages.accept(self.mid, envelope_of(self)) != "leaderless":
                     self.acknowledge()
             except CeleryTWError as error:
                 logger.warning("%s[%s] is acknowledged only at its end: %s", self.name, self.id, error)
@@ -81,7 +85,7 @@ class RunRequest(Request):
         """Return whether another process has the run, as it may after this worker stood still; then task and message are its own."""
         if not self._went_on and self.worker_pid:
             try:
-                owners = [record.owner for record in runner_of(self.app).runs.read([self.mid])]
+                owners = [record.owner for record in runner_of(self.app).runs.under_way.read([self.mid])]
             except CeleryTWError as error:
                 logger.warning("%s[%s]: whether another process has its run is not known: %s", self.name, self.id, error)
                 return False
@@ -113,7 +117,7 @@ class RunRequest(Request):
     def _cancelled_for(self) -> str | None:
         """Return the reason for which the run was asked to stop, or None."""
         try:
-            return next((record.cancel for record in runner_of(self.app).runs.read([self.mid])), None)
+            return next((record.cancel for record in runner_of(self.app).runs.under_way.read([self.mid])), None)
         except CeleryTWError as error:
             logger.warning("%s[%s] is ended; whether it was cancelled before is not known: %s", self.name, self.id, error)
             return None
@@ -129,7 +133,7 @@ class RunRequest(Request):
                 return
             guard = Guard(*postponed.guard) if postponed.guard else None
             rest = record_rest(envelope, fair=runner.settings.fair_queues)
-            runner.runs.park(runner.ids, mid=self.mid, task_id=self.id, rest=rest, delay_ms=postponed.delay_ms, guard=guard)
+            runner.runs.messages.park(runner.ids, mid=self.mid, task_id=self.id, rest=rest, delay_ms=postponed.delay_ms, guard=guard)
         except StoreUnavailable as error:
             logger.error("%s[%s] could not be parked and goes back to the queue: %s", self.name, self.id, error)
             self.reject(requeue=True)
@@ -168,7 +172,7 @@ class RunRequest(Request):
         return losses <= runner.settings.max_reassignments
 
     def _unstarted(self) -> bool:
-        return any(record.state == "accepted" for record in runner_of(self.app).runs.read([self.mid]))
+        return any(record.state == "accepted" for record in runner_of(self.app).runs.under_way.read([self.mid]))
 
     def _give_up(self, exc_info: Any) -> None:
         """Fail a task that has lost its process too often."""

@@ -16,7 +16,9 @@ from celery_tw.integration.runs.run_request import RunRequest
 from celery_tw.integration.runs.runner import runner_of
 from celery_tw.runtime.lock import lock
 from celery_tw.stores.redis.keys import Keys
-from celery_tw.stores.redis.runs import Claim, Right, Runs
+from celery_tw.stores.redis.runs.claim import Claim
+from celery_tw.stores.redis.runs.right import Right
+from celery_tw.stores.redis.runs.runs import Runs
 
 KEYS = Keys("shop")
 LOCK = KEYS.guard("lock", "k")
