@@ -102,8 +102,10 @@ class Runner:
             guards=task.guarding.guards(args, kwargs),
             long=task.long,
         )
-        let_end(self.runs, header_of(request, AFTER))
-        self._let_die(header_of(request, REPLAY_OF))
+        if after := header_of(request, AFTER):
+            let_end(self.runs, after)
+        if replay_of := header_of(request, REPLAY_OF):
+            self._let_die(replay_of)
         asked_ms = self.clock.boot_ms()
         answer = self._answered(partial(self.runs.acquire, claim))
         for passed_over in answer.passed_over:
@@ -124,9 +126,9 @@ class Runner:
         failpoint("R1")
         return self.execution.run(task, run, args, kwargs)
 
-    def _let_die(self, mid: str | None) -> None:
+    def _let_die(self, mid: str) -> None:
         """Put a replay off while the run that it comes after still lives: it was buried, but its process may not know so yet."""
-        if mid and self._answered(partial(self.runs.signs.lives, mid, silent_ms=self.settings.heartbeat_timeout_ms)):
+        if self._answered(partial(self.runs.signs.lives, mid, silent_ms=self.settings.heartbeat_timeout_ms)):
             raise Postponed(SOONEST_MS)
 
     def _count_redelivery(self, request: Any, run: Run) -> None:

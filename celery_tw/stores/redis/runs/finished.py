@@ -33,7 +33,8 @@ class FinishedRuns:
 
     def keys(self, period: int, digest: bytes) -> tuple[str, str]:
         """Return the sets in which a run that has ended is remembered, in *period* or in the one before."""
-        return self.key(period, digest), self.key(period - 1, digest)
+        bucket = f"{digest[0]:02x}"
+        return self._keys.done(period, bucket), self._keys.done(period - 1, bucket)
 
     def period(self) -> int:
         """Return the present period."""
