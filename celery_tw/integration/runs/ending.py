@@ -48,6 +48,7 @@ class Ending:
         failpoint("R5")
 
     def finish(self, run: Run, verb: str) -> bool:
+        """End *run*, or set it free, and wait for the answer; return False when it is another's by now."""
         finish = partial(self.runs.finish, Right.of_token(run.token), verb, mid=run.mid, task_id=run.task_id, guards=run.guards)
         try:
             return finish()[0]

@@ -51,6 +51,7 @@ class Runs:
         self.messages = RunMessages(client, keys, finished=self.finished, redis_time=redis_time, grace_ms=grace_ms)
         self.sends = Sends(client, keys)
         self.under_way = RunsUnderWay(client, keys)
+        # Made once, because each run asks with them.
         self._beginnings = keys.running, keys.token
         self._leadership = keys.leader, keys.seen
         self._wakings = keys.due, keys.news, keys.news_seq, keys.leader
