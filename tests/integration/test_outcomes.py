@@ -147,7 +147,7 @@ def test_a_retry_that_was_sent_before_its_process_died_runs_once(app: Celery, re
 def test_a_process_that_lost_its_run_does_not_send_its_retry(app: Celery, redis_client: redis.Redis) -> None:
     def lose_then_retry(task: Any) -> Any:
         if len(body.ran) == 1:
-            body.runs.finish(Right.of_any(), "lost", mid=task.request.tw_run.mid, task_id=task.request.id)
+            body.runs.finish(Right.of_owner(""), "lost", mid=task.request.tw_run.mid, task_id=task.request.id)
             raise task.retry(countdown=0)
         return task.request.retries
 

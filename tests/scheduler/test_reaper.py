@@ -264,7 +264,7 @@ def begin_for_the_last_time(ward: Ward) -> str:
 
 def test_a_run_that_fails_is_made_known_though_the_answer_was_lost(ward: Ward, redis_server: EmbeddedServer) -> None:
     begin_for_the_last_time(ward)
-    ward.runs.finish(Right.of_any(), "done", mid="another", task_id="task-another")  # the server knows the script now
+    ward.runs.finish(Right.of_owner(""), "done", mid="another", task_id="task-another")  # the server knows the script now
     with CuttingProxy(str(redis_server.socket_path)) as proxy, proxy.client() as client:
         ward.runs.own = OwnConnections(client)
         proxy.cut_answers_to(b"EVALSHA", number=1)

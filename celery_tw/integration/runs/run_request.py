@@ -101,7 +101,8 @@ class RunRequest(Request):
         return f"{socket.gethostname()}:{self.worker_pid}:"
 
     def _end_run(self) -> None:
-        end_run(self.task, self._context, "failed", Right.of_last_owner(self._owner) if self.worker_pid else Right.of_any())
+        self._context._tw_owner = self._owner
+        end_run(self.task, self._context, "failed")
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """End the process of the task; if it was cancelled and has not stopped, for that reason, and for good."""
@@ -123,6 +124,7 @@ class RunRequest(Request):
             return None
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        self._context._tw_owner = self._owner  # ``task.py`` ends the run, and is told of the context alone
         super()._announce_revoked(self._overdue or reason, terminated, signum, expired)
 
     def _park(self, postponed: Postponed) -> None:
@@ -202,8 +204,13 @@ def _kill(pool: Any, pid: int) -> None:
         os.kill(pid, SIGKILL)
 
 
-def end_run(task: Any, request: Any, verb: str, right: Right = Right.of_any()) -> None:  # noqa: B008 - it is frozen
-    """End a run that can have no runner any more, or that never had one; *right* tells whose it may be."""
+def end_run(task: Any, request: Any, verb: str) -> None:
+    """End the run of *request*, if it is that of the process to which this one gave the task, or nobody's.
+
+    Any other process may have begun it from another copy of the message, in this very moment too: its locks are its own then.
+    """
+    owner = vars(request).get("_tw_owner")
+    right = Right.of_last_owner(owner) if owner else Right.of_bystander()
     mid, guards = mid_of(request), guards_of(task, request.args, request.kwargs)
     try:
         runner_of(task.app).runs.finish(right, verb, mid=mid, task_id=request.id, guards=guards)

@@ -153,7 +153,7 @@ def test_an_order_goes_on_whatever_becomes_of_its_head(app: Celery, end: str) ->
         return Claim(mid=mid, owner=f"p:{mid}", task="t", task_id=mid, guards=[guard])
 
     assert runs.acquire(claim("next")).verdict == "wait"
-    runs.finish(Right.of_any(), end, mid="head", task_id="head", guards=[guard])
+    runs.finish(Right.of_owner(""), end, mid="head", task_id="head", guards=[guard])
     assert runs.acquire(claim("next")).verdict == "run"
 
 

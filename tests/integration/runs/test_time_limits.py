@@ -1,4 +1,4 @@
-"""A hard time limit, as the worker's main process hears of it: whose run it ends, and whose it leaves alone."""
+"""A hard time limit, and a revocation, as the worker's main process hears of them: whose run they end, and whose they leave alone."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -76,6 +76,10 @@ class Scene:
                 except TimeLimitExceeded:
                     self.request.on_failure(ExceptionInfo())
 
+    def revoke(self) -> None:
+        """Let the request hear that its task is revoked, by a process that was given it or not."""
+        self.request._announce_revoked("revoked", False, None, False)
+
 
 @pytest.fixture
 def scene(make_app: Callable[..., Celery]) -> Iterator[Scene]:
@@ -145,3 +149,37 @@ def test_a_run_that_another_process_begins_as_its_failure_is_stored_is_not_ended
 
     (token,) = tokens
     assert scene.runs.holds(scene.request.mid, token)
+
+
+def test_a_time_limit_of_a_task_that_no_process_was_given_leaves_anothers_run_alone(scene: Scene) -> None:
+    scene.request.worker_pid = None
+    token = scene.acquire("elsewhere:1:b")
+
+    scene.tell("on_timeout")
+
+    assert scene.runs.holds(scene.request.mid, token)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_revocation_of_a_copy_leaves_alone_what_another_process_has(scene: Scene, redis_client: redis.Redis, given: bool) -> None:
+    if not given:
+        scene.request.worker_pid = None
+    token = scene.acquire("elsewhere:1:b")
+
+    scene.revoke()
+
+    assert scene.runs.holds(scene.request.mid, token)
+    assert redis_client.get(LOCK) == scene.request.mid.encode()
+
+
+@pytest.mark.parametrize("begun", ["running", "lost", "never"])
+def test_a_revocation_ends_a_run_that_no_other_process_has(scene: Scene, redis_client: redis.Redis, begun: str) -> None:
+    if begun != "never":
+        scene.acquire(OURS + "a")
+    if begun == "lost":
+        scene.lose()
+
+    scene.revoke()
+
+    assert not redis_client.exists(KEYS.run(scene.request.mid), LOCK)
+    assert scene.acquire("elsewhere:1:b") == "", "a late copy finds that it is dealt with"

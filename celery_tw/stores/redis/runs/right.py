@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from celery_tw.stores.redis.runs.record import Record
 
+NO_OWNER = ":"
+"""Owners begin with the name of a host, so none begins so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Right:
@@ -30,11 +33,11 @@ class Right:
         return cls("last owner", prefix)
 
     @classmethod
+    def of_bystander(cls) -> "Right":
+        """Somebody who has had nothing to do with it, as long as no process has begun it; only to end a run."""
+        return cls("last owner", NO_OWNER)
+
+    @classmethod
     def of_leader(cls, epoch: int, record: Record) -> "Right":
         """The leader, about a run that has not moved since it was looked at."""
         return cls("epoch", str(epoch), record.token, record.counter)
-
-    @classmethod
-    def of_any(cls) -> "Right":
-        """Somebody who knows that the run can have no runner any more."""
-        return cls("any")
