@@ -22,7 +22,7 @@ from celery_tw.integration.entries.storing import Storing
 from celery_tw.integration.lanes.lanes import LaneControl
 from celery_tw.integration.messages.rendering import Renderer
 from celery_tw.integration.publishing.outbox_control import OutboxControl
-from celery_tw.integration.runs.runner import runs_on
+from celery_tw.integration.runs.redis_runs import runs_on
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.claims import Claims
@@ -33,7 +33,7 @@ from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.lanes import Lanes
 from celery_tw.stores.redis.refused_messages import RefusedMessages
-from celery_tw.stores.redis.runs import Runs
+from celery_tw.stores.redis.runs.runs import Runs
 from celery_tw.stores.redis.terminations import Terminations
 from celery_tw.stores.redis.timetable import Timetable
 

@@ -16,7 +16,7 @@ from celery_tw.integration.lanes.queue_lengths import queue_lengths
 from celery_tw.integration.publishing.choice import publisher_for
 from celery_tw.integration.runs.mourning import mourn
 from celery_tw.integration.runs.received import record_rest
-from celery_tw.integration.runs.runner import runs_on
+from celery_tw.integration.runs.redis_runs import runs_on
 from celery_tw.integration.workshop import CeleryWorkshop
 from celery_tw.leadership.elector import Elector
 from celery_tw.scheduler.assembly import assemble

@@ -4,7 +4,7 @@ A slot is a member of ``sem:<key>``, in the name of its run. A slot whose proces
 ``tw_lock_timeout``. Who finds none free is parked, in turn, and a slot that is given back is kept for the next.
 """
 
-from celery_tw.stores.redis.runs import Guard
+from celery_tw.stores.redis.runs.guards import Guard
 
 
 def slot(key: str, *, limit: int) -> Guard:

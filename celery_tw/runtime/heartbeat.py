@@ -13,7 +13,7 @@ import threading
 from celery_tw.clock import Clock
 from celery_tw.errors import CeleryTWError
 from celery_tw.runtime.run import Run
-from celery_tw.stores.redis.runs import Runs
+from celery_tw.stores.redis.runs.runs import Runs
 
 logger = logging.getLogger(__name__)
 
@@ -85,13 +85,13 @@ class Heartbeat:
             if runs:
                 self._beat(runs, now_ms, extend=extend)
         elif long := [run for run in runs if run.long]:
-            found = self._runs.flags([(run.mid, run.token) for run in long], processes=self._processes)
+            found = self._runs.signs.flags([(run.mid, run.token) for run in long], processes=self._processes)
             for run, status in zip(long, found, strict=True):
                 run.lease.tell(status)
 
     def _beat(self, runs: list[Run], now_ms: int, *, extend: bool) -> None:
         beating = [(run.mid, run.token, run.task_id, run.guards) for run in runs]
-        for run, status in zip(runs, self._runs.beat(beating, extend=extend, processes=self._processes), strict=True):
+        for run, status in zip(runs, self._runs.signs.beat(beating, extend=extend, processes=self._processes), strict=True):
             run.lease.tell(status)
             if extend and status != "lost":
                 run.lease.renew(now_ms)

@@ -4,7 +4,7 @@ The first run owns ``idem:<key>`` while it runs; others wait for it. When it suc
 comes later, without the body: chain, callbacks and result are as if it had run. When it fails the key is free, and the next one tries.
 """
 
-from celery_tw.stores.redis.runs import Guard
+from celery_tw.stores.redis.runs.guards import Guard
 
 
 def only_once(key: str) -> Guard:

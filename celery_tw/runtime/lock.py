@@ -8,7 +8,7 @@ at once. The time-out is only for what nobody is left to release.
 
 from typing import Literal
 
-from celery_tw.stores.redis.runs import Guard
+from celery_tw.stores.redis.runs.guards import Guard
 
 LockBusy = Literal["wait", "skip", "fail"]
 CHOICES: tuple[LockBusy, ...] = ("wait", "skip", "fail")

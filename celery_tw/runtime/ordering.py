@@ -7,7 +7,7 @@ ETA, and one that was sent by name from a process that does not know it, draws i
 A head that does not start (its message was lost, or purged) is passed over after `PATIENCE_MS`, and the log says so.
 """
 
-from celery_tw.stores.redis.runs import Guard
+from celery_tw.stores.redis.runs.guards import Guard
 
 PATIENCE_MS = 10 * 60 * 1000
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from celery_tw.runtime.lease import Lease
-from celery_tw.stores.redis.runs import Guard
+from celery_tw.stores.redis.runs.guards import Guard
 
 
 class State(StrEnum):

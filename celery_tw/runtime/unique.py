@@ -4,7 +4,7 @@ The sender takes ``unique:<key>`` for its task id; whoever comes second gets the
 given back by each final end but a retry, which goes on under the same id. A task that never arrives holds it for `CLAIM_MS`.
 """
 
-from celery_tw.stores.redis.runs import Guard
+from celery_tw.stores.redis.runs.guards import Guard
 
 CLAIM_MS = 24 * 3600 * 1000
 

@@ -19,7 +19,9 @@ from celery_tw.errors import StaleEpoch, StoreUnavailable
 from celery_tw.events import heartbeat_missed, run_given_up, run_reassigned
 from celery_tw.leadership.elector import Elector
 from celery_tw.stores.redis.deferring import EntryIds
-from celery_tw.stores.redis.runs import Record, Right, Runs
+from celery_tw.stores.redis.runs.record import Record
+from celery_tw.stores.redis.runs.right import Right
+from celery_tw.stores.redis.runs.runs import Runs
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ class Reaper:
         if term is None or not term.trusted(self.clock.boot_ms()):
             self._epoch = None
             return STAND_BY_MS
-        counters = self.runs.counters()
+        counters = self.runs.under_way.counters()
         now_ms = self.clock.boot_ms()
         if term.epoch != self._epoch or now_ms - self._looked_ms > BLIND_MS:
             self._pulses.clear()
@@ -95,11 +97,11 @@ class Reaper:
         return [mid for mid, pulse in self._pulses.items() if now_ms - pulse.since_ms >= self.timeout_ms]
 
     def _reap(self, epoch: int, mids: list[str], now_ms: int) -> None:
-        records = {record.mid: record for record in self.runs.read(mids)}
+        records = {record.mid: record for record in self.runs.under_way.read(mids)}
         for mid in mids:
             record = records.get(mid)
             if record is None:
-                self.runs.forget(mid)
+                self.runs.under_way.forget(mid)
             elif record.counter == self._pulses[mid].counter:
                 silent_ms = now_ms - self._pulses[mid].since_ms
                 heartbeat_missed.send(sender=self, mid=mid, task=record.task, task_id=record.task_id, silent_ms=silent_ms)
@@ -112,7 +114,7 @@ class Reaper:
         if record.envelope is None:
             self.runs.finish(right, "lost", mid=record.mid, task_id=record.task_id, guards=record.guards)
             return
-        verdict, losses = self.runs.reassign(
+        verdict, losses = self.runs.messages.reassign(
             right, "lost", self.ids, mid=record.mid, task_id=record.task_id, rest=self.rest_of(record.envelope), most=self.most
         )
         if verdict == "put":
@@ -138,4 +140,4 @@ class Reaper:
         try:
             return finish()[0]
         except StoreUnavailable:
-            return finish()[0] or not self.runs.read([record.mid])
+            return finish()[0] or not self.runs.under_way.read([record.mid])

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from celery_tw.clock import Clock, RedisTime
 from celery_tw.leadership.elector import Elector
-from celery_tw.stores.redis.runs import Runs
+from celery_tw.stores.redis.runs.runs import Runs
 from celery_tw.stores.redis.terminations import Terminations
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Terminating:
         return LOOK_MS
 
     def _end(self, mids: list[str]) -> None:
-        records = {record.mid: record for record in self.runs.read(mids)}
+        records = {record.mid: record for record in self.runs.under_way.read(mids)}
         for mid in mids:
             record = records.get(mid)
             if record is None or record.cancel is None:

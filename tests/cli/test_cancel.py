@@ -7,7 +7,7 @@ from celery import Celery
 
 from celery_tw import TimeWheel
 from celery_tw.integration.runs.runner import runner_of
-from celery_tw.stores.redis.runs import Claim
+from celery_tw.stores.redis.runs.claim import Claim
 from tests.cli.conftest import CommandLine
 
 
@@ -63,5 +63,5 @@ def test_a_run_is_asked_to_stop_for_a_reason_and_given_a_limit(shop: Celery, cli
     said = cli.done("cancel", "a", "--yes", "--reason", "no longer wanted", "--terminate-after", "30")
 
     assert said == "a: it runs, and was asked to stop, or is ended in 30 s\n"
-    (record,) = runs.read(["m"])
+    (record,) = runs.under_way.read(["m"])
     assert record.cancel == "no longer wanted"

@@ -6,7 +6,7 @@ from celery import Celery
 
 from celery_tw import TimeWheel
 from celery_tw.runtime.lock import lock
-from celery_tw.stores.redis.runs import Claim
+from celery_tw.stores.redis.runs.claim import Claim
 from tests.cli.conftest import CommandLine
 
 

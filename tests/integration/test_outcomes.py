@@ -20,7 +20,8 @@ from celery_tw.runtime.idempotency import only_once
 from celery_tw.runtime.lease import LocalLease
 from celery_tw.runtime.run import Run
 from celery_tw.stores.redis.keys import Keys
-from celery_tw.stores.redis.runs import Claim, Right
+from celery_tw.stores.redis.runs.claim import Claim
+from celery_tw.stores.redis.runs.right import Right
 from tests.stock_worker import runs_tasks_with_an_eta, stock_worker
 from tests.waiting import wait_until
 
@@ -114,7 +115,7 @@ def test_a_result_that_reached_the_backend_is_taken_from_there(app: Celery, mid_
     app.backend.store_result("t", "x" * LARGEST, states.SUCCESS)
     with body.work():
         body.task.apply_async(task_id="t")
-        wait_until(lambda: not body.runs.read([mid_of_next_send]), TIMEOUT_S, message="the run to end")
+        wait_until(lambda: not body.runs.under_way.read([mid_of_next_send]), TIMEOUT_S, message="the run to end")
     assert app.AsyncResult("t").result == "x" * LARGEST
     assert body.ran == []
 
@@ -146,7 +147,7 @@ def test_a_retry_that_was_sent_before_its_process_died_runs_once(app: Celery, re
 def test_a_process_that_lost_its_run_does_not_send_its_retry(app: Celery, redis_client: redis.Redis) -> None:
     def lose_then_retry(task: Any) -> Any:
         if len(body.ran) == 1:
-            body.runs.finish(Right.of_any(), "lost", mid=task.request.tw_run.mid, task_id=task.request.id)
+            body.runs.finish(Right.of_owner(""), "lost", mid=task.request.tw_run.mid, task_id=task.request.id)
             raise task.retry(countdown=0)
         return task.request.retries
 

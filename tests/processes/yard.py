@@ -105,7 +105,7 @@ class Yard:
 
     def is_remembered(self, mid: str) -> bool:
         """Return whether a run that is not under way has left a record."""
-        return bool(runner_of(self.app).runs.read([mid]))
+        return bool(runner_of(self.app).runs.under_way.read([mid]))
 
     def steps(self) -> int:
         """Return how many steps the bodies of long tasks have done, repeated ones included."""

@@ -20,7 +20,10 @@ from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.envelope import Envelope, write_envelope
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.own_connections import OwnConnections
-from celery_tw.stores.redis.runs import Claim, Record, Right, Runs
+from celery_tw.stores.redis.runs.claim import Claim
+from celery_tw.stores.redis.runs.record import Record
+from celery_tw.stores.redis.runs.right import Right
+from celery_tw.stores.redis.runs.runs import Runs
 from celery_tw.stores.redis.timetable import Timetable
 from celery_tw.testing.manual_clock import ManualClock
 from tests.cutting import CuttingProxy
@@ -79,11 +82,11 @@ class Ward:
         )
         assert answer.verdict == "run"
         if long:
-            assert self.runs.accept(mid, message(mid)) == "stored"
+            assert self.runs.messages.accept(mid, message(mid)) == "stored"
         return answer.token
 
     def beat(self, token: str, mid: str = "m") -> None:
-        assert self.runs.beat([(mid, token, f"task-{mid}", [LOCK])], extend=False, processes=("a", "b")) == ["ok"]
+        assert self.runs.signs.beat([(mid, token, f"task-{mid}", [LOCK])], extend=False, processes=("a", "b")) == ["ok"]
 
     def look_for(self, ms: int, each: Callable[[], object] = lambda: None) -> None:
         """Let *ms* pass with a look each half second, the first one now; *each* is called before each."""
@@ -100,7 +103,7 @@ class Ward:
         return [unpack_one_time(record or b"").mid for record in records]
 
     def state(self, mid: str = "m") -> str | None:
-        found = self.runs.read([mid])
+        found = self.runs.under_way.read([mid])
         return found[0].state if found else None
 
     def lose(self, mid: str = "m") -> None:
@@ -161,20 +164,22 @@ def test_a_new_process_is_not_taken_for_the_silent_one_before_it(ward: Ward, lon
 def test_a_late_beat_of_a_reaped_run_is_told_that_it_is_lost(ward: Ward) -> None:
     token = ward.begin()
     ward.look_for(TIMEOUT_MS)
-    assert ward.runs.beat([("m", token, "task-m", [])], extend=True, processes=("a", "b")) == ["lost"]
+    assert ward.runs.signs.beat([("m", token, "task-m", [])], extend=True, processes=("a", "b")) == ["lost"]
     arguments = {"task_id": "task-m", "state": b"{}", "kept_ms": 1000, "processes": ("a", "b")}
-    assert ward.runs.save_checkpoint("m", token, **arguments) == "lost"
+    assert ward.runs.checkpoints.save("m", token, **arguments) == "lost"
     assert not ward.runs.ran("m", token, b"1")
 
 
 def test_a_run_that_moves_between_the_look_and_the_verdict_is_left_alone(ward: Ward) -> None:
     token = ward.begin()
-    (seen,) = ward.runs.read(["m"])
+    (seen,) = ward.runs.under_way.read(["m"])
     ward.beat(token)
     term = ward.elector.term
     assert term is not None
     right = Right.of_leader(term.epoch, seen)
-    verdict, _ = ward.runs.reassign(right, "lost", ward.reaper.ids, mid="m", task_id="task-m", rest=record_rest(message("m")), most=MOST)
+    verdict, _ = ward.runs.messages.reassign(
+        right, "lost", ward.reaper.ids, mid="m", task_id="task-m", rest=record_rest(message("m")), most=MOST
+    )
     assert verdict == "refused"
     assert ward.runs.holds("m", token)
 
@@ -182,12 +187,12 @@ def test_a_run_that_moves_between_the_look_and_the_verdict_is_left_alone(ward: W
 def test_while_redis_is_away_nobody_is_silent(ward: Ward) -> None:
     ward.begin()
     ward.look_for(TIMEOUT_MS - LOOK_MS)
-    there, ward.runs.client = ward.runs.client, redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
+    there, ward.runs.under_way.client = ward.runs.under_way.client, redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
     for _ in range(10):
         ward.clock.advance(BLIND_MS)
         with pytest.raises(StoreUnavailable):
             ward.reaper.step()
-    ward.runs.client = there
+    ward.runs.under_way.client = there
 
     ward.look_for(TIMEOUT_MS - LOOK_MS)
     assert ward.waiting() == [], "silence begins anew with the first look that has an answer"
@@ -259,7 +264,7 @@ def begin_for_the_last_time(ward: Ward) -> str:
 
 def test_a_run_that_fails_is_made_known_though_the_answer_was_lost(ward: Ward, redis_server: EmbeddedServer) -> None:
     begin_for_the_last_time(ward)
-    ward.runs.finish(Right.of_any(), "done", mid="another", task_id="task-another")  # the server knows the script now
+    ward.runs.finish(Right.of_owner(""), "done", mid="another", task_id="task-another")  # the server knows the script now
     with CuttingProxy(str(redis_server.socket_path)) as proxy, proxy.client() as client:
         ward.runs.own = OwnConnections(client)
         proxy.cut_answers_to(b"EVALSHA", number=1)
@@ -290,7 +295,7 @@ def test_a_checkpoint_that_advanced_lets_the_losses_before_it_count_no_more(ward
     for number in range(3 * MOST):
         token = ward.begin(owner=f"host:{number}:a")
         state = str(number).encode()
-        assert ward.runs.save_checkpoint("m", token, task_id="task-m", state=state, kept_ms=60_000, processes=("a", "b")) == "ok"
+        assert ward.runs.checkpoints.save("m", token, task_id="task-m", state=state, kept_ms=60_000, processes=("a", "b")) == "ok"
         ward.lose()
     assert ward.mourned == []
 

@@ -7,7 +7,9 @@ import redis
 
 from celery_tw.clock import RedisTime, SystemClock
 from celery_tw.scheduler.terminating import TRIES, Terminating
-from celery_tw.stores.redis.runs import Claim, Right, Runs
+from celery_tw.stores.redis.runs.claim import Claim
+from celery_tw.stores.redis.runs.right import Right
+from celery_tw.stores.redis.runs.runs import Runs
 from celery_tw.stores.redis.terminations import Terminations
 from tests.scheduler.conftest import KEYS, Stand
 
@@ -35,7 +37,7 @@ class Watch:
     def begin(self, mid: str, *, cancelled: bool = True) -> str:
         token = self.runs.acquire(Claim(mid=mid, owner=f"p:{mid}", task="shop.x", task_id=f"id-{mid}")).token
         if cancelled:
-            self.runs.ask_to_cancel(f"id-{mid}", "enough")
+            self.runs.under_way.ask_to_cancel(f"id-{mid}", "enough")
         return token
 
     def hurry(self) -> None:

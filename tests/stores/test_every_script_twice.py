@@ -37,7 +37,10 @@ from celery_tw.stores.redis.lanes import Entering, Lanes
 from celery_tw.stores.redis.open_fires import OpenFires, waiting_member
 from celery_tw.stores.redis.refused_messages import RefusedMessages
 from celery_tw.stores.redis.retry_budgets import RetryBudgets
-from celery_tw.stores.redis.runs import Claim, Guard, Right, Runs
+from celery_tw.stores.redis.runs.claim import Claim
+from celery_tw.stores.redis.runs.guards import Guard
+from celery_tw.stores.redis.runs.right import Right
+from celery_tw.stores.redis.runs.runs import Runs
 from celery_tw.stores.redis.scripts import script
 from celery_tw.stores.redis.terminations import Terminations
 from celery_tw.stores.redis.timetable import Timetable
@@ -94,7 +97,7 @@ class Shard:
         return self.runs.acquire(Claim(mid="m", owner="host:1:a", task="shop.tick", task_id="t", guards=[lock("k")], long=False))
 
     def accept(self) -> str:
-        return self.runs.accept("m", b"{}")
+        return self.runs.messages.accept("m", b"{}")
 
     def finish(self, verb: str, right: Right) -> Any:
         return self.runs.finish(right, verb, mid="m", task_id="t", guards=[lock("k")])
@@ -122,17 +125,17 @@ class Shard:
     def park(self) -> None:
         guard = Guard("lock", "k")
         rest = waiting_task("m2", task_id="t2").pack_rest()
-        self.runs.park(self.ids, mid="m2", task_id="t2", rest=rest, delay_ms=3_600_000, guard=guard)
+        self.runs.messages.park(self.ids, mid="m2", task_id="t2", rest=rest, delay_ms=3_600_000, guard=guard)
 
     def reassign(self) -> Any:
         rest = waiting_task("m", task_id="t").pack_rest()
-        return self.runs.reassign(Right.of_owner("host:1:"), "lost", self.ids, mid="m", task_id="t", rest=rest, most=3)
+        return self.runs.messages.reassign(Right.of_owner("host:1:"), "lost", self.ids, mid="m", task_id="t", rest=rest, most=3)
 
     def beat(self) -> list[str]:
-        return self.runs.beat([("m", self.token, "t", [lock("k")])], extend=True, processes=PROCESSES)
+        return self.runs.signs.beat([("m", self.token, "t", [lock("k")])], extend=True, processes=PROCESSES)
 
     def save(self) -> str:
-        return self.runs.save_checkpoint("m", self.token, task_id="t", state=b"{}", kept_ms=60_000, processes=PROCESSES)
+        return self.runs.checkpoints.save("m", self.token, task_id="t", state=b"{}", kept_ms=60_000, processes=PROCESSES)
 
     def rerender(self) -> bool:
         record = self.client.get(KEYS.entry(3)) or b""
@@ -368,9 +371,9 @@ ROWS: dict[str, Row] = {
     "beat": Row(begin=Shard.acquire, call=Shard.beat, more=(KEYS.running,), because="the counter only has to move"),
     "save_checkpoint": Row(begin=Shard.acquire, call=Shard.save, more=(KEYS.running,), because="the counter only has to move"),
     "clear_checkpoint": Row(
-        begin=first(Shard.acquire, Shard.save), call=lambda shard: shard.runs.clear_checkpoint("m", shard.token, task_id="t")
+        begin=first(Shard.acquire, Shard.save), call=lambda shard: shard.runs.checkpoints.clear("m", shard.token, task_id="t")
     ),
-    "cancel_run": Row(begin=Shard.acquire, call=lambda shard: shard.runs.ask_to_cancel("t", "enough")),
+    "cancel_run": Row(begin=Shard.acquire, call=lambda shard: shard.runs.under_way.ask_to_cancel("t", "enough")),
     "reassign": Row(
         begin=first(Shard.lead, Shard.accept, Shard.acquire),
         call=Shard.reassign,
@@ -380,8 +383,8 @@ ROWS: dict[str, Row] = {
     "plan_termination": Row(call=lambda shard: shard.terminations.plan("m", after_ms=1000)),
     "park": Row(begin=Shard.acquire, call=Shard.park, repeats=True),
     "take_retry": Row(call=lambda shard: shard.budgets.take("shop.tick", tokens=1, per_ms=1000), repeats=True),
-    "draw_number": Row(call=lambda shard: shard.runs.draw_number("k", "m1")),
-    "claim_unique": Row(call=lambda shard: shard.runs.claim_unique("k", "t1", kept_ms=60_000)),
+    "draw_number": Row(call=lambda shard: shard.runs.sends.draw_number("k", "m1")),
+    "claim_unique": Row(call=lambda shard: shard.runs.sends.claim_unique("k", "t1", kept_ms=60_000)),
 }
 
 

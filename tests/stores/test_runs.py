@@ -10,7 +10,10 @@ from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.envelope import Envelope, write_envelope
 from celery_tw.stores.redis.keys import Keys
-from celery_tw.stores.redis.runs import Claim, Right, Runs, digest_of
+from celery_tw.stores.redis.runs.claim import Claim
+from celery_tw.stores.redis.runs.finished import digest_of
+from celery_tw.stores.redis.runs.right import Right
+from celery_tw.stores.redis.runs.runs import Runs
 from celery_tw.stores.redis.timetable import Timetable
 
 KEYS = Keys("shop")
@@ -47,8 +50,8 @@ def test_tokens_grow_and_the_older_one_is_refused_everything(runs: Runs, redis_c
     assert not runs.holds("m", first.token)
     assert not runs.finish(Right.of_token(first.token), "done", mid="m", task_id="task-m", guards=[lock("k")])[0]
     arguments = {"task_id": "task-m", "state": b"{}", "kept_ms": 1000, "processes": ("a", "b")}
-    assert runs.save_checkpoint("m", first.token, **arguments) == "lost"
-    assert runs.beat([("m", first.token, "task-m", [])], extend=True, processes=("a", "b")) == ["lost"]
+    assert runs.checkpoints.save("m", first.token, **arguments) == "lost"
+    assert runs.signs.beat([("m", first.token, "task-m", [])], extend=True, processes=("a", "b")) == ["lost"]
     assert redis_client.get(KEYS.guard("lock", "k")) == b"m", "the successor keeps the lock of the run"
     assert runs.ran("m", second.token, b"2")
 
@@ -100,10 +103,10 @@ def test_the_record_that_holds_a_message_stays_until_its_run_has_ended(runs: Run
     """It is the only copy: the broker has let go of it."""
     token = runs.acquire(claim()).token
     redis_client.set(KEYS.seen, redis_client.time()[0] * 1000)
-    assert runs.accept("m", b"{}") == "stored"
+    assert runs.messages.accept("m", b"{}") == "stored"
     record = KEYS.run("m")
     assert redis_client.ttl(record) == -1
-    runs.beat([("m", token, "task-m", [lock("k")])], extend=True, processes=("a", "b"))
+    runs.signs.beat([("m", token, "task-m", [lock("k")])], extend=True, processes=("a", "b"))
     assert redis_client.ttl(record) == -1
     redis_client.delete(KEYS.lease("m"))
     token = runs.acquire(claim("host:2:b")).token
@@ -118,7 +121,7 @@ def test_a_result_on_record_waits_for_the_brokers_copy_longer_than_finished_runs
 ) -> None:
     token = runs.acquire(claim()).token
     runs.ran("m", token, b"1")
-    assert redis_client.pttl(KEYS.run("m")) > 1000 * runs.done_kept_ms
+    assert redis_client.pttl(KEYS.run("m")) > 1000 * runs.finished.kept_ms
 
 
 @pytest.fixture
@@ -132,30 +135,30 @@ def park(runs: Runs, mid: str = "m") -> None:
     rest = OneTime(
         mid="", name="", stored_ms=0, last_ms=None, fingerprint="f", queue_key="queue", extra={}, message=b"{}", task_id=f"task-{mid}"
     ).pack_rest()
-    runs.park(ids, mid=mid, task_id=f"task-{mid}", rest=rest, delay_ms=60_000, guard=lock("k"))
+    runs.messages.park(ids, mid=mid, task_id=f"task-{mid}", rest=rest, delay_ms=60_000, guard=lock("k"))
 
 
 @pytest.mark.usefixtures("led")
 def test_a_long_run_that_is_parked_is_under_way_no_longer_and_its_record_expires(runs: Runs, redis_client: redis.Redis) -> None:
     redis_client.set(KEYS.guard("lock", "k"), "another")
-    runs.accept("m", b"{}")
+    runs.messages.accept("m", b"{}")
     assert runs.acquire(claim()).verdict == "wait"
-    assert runs.counters() == {"m": "0"}
+    assert runs.under_way.counters() == {"m": "0"}
 
     park(runs)
 
-    assert runs.counters() == {}
+    assert runs.under_way.counters() == {}
     assert redis_client.pttl(KEYS.run("m")) > 0
 
 
 @pytest.mark.usefixtures("led")
 def test_a_copy_that_is_parked_leaves_the_run_to_the_process_that_has_it(runs: Runs) -> None:
-    runs.accept("m", b"{}")
+    runs.messages.accept("m", b"{}")
     runs.acquire(claim())
 
     park(runs)
 
-    assert list(runs.counters()) == ["m"]
+    assert list(runs.under_way.counters()) == ["m"]
 
 
 @pytest.mark.usefixtures("led")
@@ -169,9 +172,9 @@ def test_a_long_run_that_no_process_has_begun_is_known_by_its_message(runs: Runs
         exchange="",
         routing_key="queue",
     )
-    runs.accept("m", write_envelope(envelope))
+    runs.messages.accept("m", write_envelope(envelope))
 
-    (record,) = runs.read(["m"])
+    (record,) = runs.under_way.read(["m"])
 
     assert (record.task, record.task_id, record.state) == ("shop.count", "task-m", "accepted")
 
@@ -213,7 +216,7 @@ def test_a_posted_end_that_the_server_does_not_know_is_told(runs: Runs, ran: str
 
 def test_a_posted_end_for_another_period_is_told(runs: Runs, ran: str) -> None:
     undone: list[str] = []
-    runs.redis_time.observe(runs.redis_time.now_ms() - 2 * runs.done_kept_ms)
+    runs.redis_time.observe(runs.redis_time.now_ms() - 2 * runs.finished.kept_ms)
     assert post_end(runs, ran, undone)
     runs.own.settle()
     assert undone == ["m"]

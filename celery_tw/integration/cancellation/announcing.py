@@ -7,7 +7,7 @@ cancelled, and the log says whose results stay as they were. A backend that fail
 Celery's own retries have cost many seconds by then.
 
 A retry is stored a moment before the run that failed writes RETRY. Cancelled in just that moment, it does not run, and its result says
-RETRY: the last one to write wins. A task with one of our bases sets that right when its run ends (``runs/runner.py``).
+RETRY: the last one to write wins. A task with one of our bases sets that right when its run ends (``runs/ending.py``).
 """
 
 import logging

@@ -29,7 +29,7 @@ from celery_tw.integration.moments import from_ms
 from celery_tw.stores.redis.cancelling import Cancelling, Waiting
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.envelope import Envelope, read_envelope
-from celery_tw.stores.redis.runs import Runs
+from celery_tw.stores.redis.runs.runs import Runs
 from celery_tw.stores.redis.terminations import Terminations
 from celery_tw.stores.redis.timetable import Timetable
 
@@ -99,9 +99,9 @@ class Canceller:
 
     def _ask_to_stop(self, task_id: str, reason: str, terminate_after: float | None) -> tuple[bool, list[float]]:
         """Ask the runs of a task to stop; return whether there are any, and after how many seconds those are ended that are to be."""
-        asked = self.runs.ask_to_cancel(task_id, reason) if self.runs else []
+        asked = self.runs.under_way.ask_to_cancel(task_id, reason) if self.runs else []
         graces = []
-        for record in self.runs.read(asked) if self.runs and asked else ():
+        for record in self.runs.under_way.read(asked) if self.runs and asked else ():
             grace = terminate_after if terminate_after is not None else getattr(self.app.tasks.get(record.task), "cancel_grace", None)
             if grace is not None and self.terminations is not None:
                 self.terminations.plan(record.mid, after_ms=round(grace * 1000))

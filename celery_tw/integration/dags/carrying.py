@@ -28,7 +28,7 @@ from celery_tw.core.node_id import NodeId
 from celery_tw.dags.pulse import Pulse
 from celery_tw.errors import DatabaseUnavailable
 from celery_tw.integration.dags.results import failure, success
-from celery_tw.integration.runs.runner import Postponed
+from celery_tw.integration.runs.postponed import Postponed
 from celery_tw.stores.sql.progress import Ended
 
 if TYPE_CHECKING:

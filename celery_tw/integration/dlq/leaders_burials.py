@@ -13,7 +13,7 @@ from celery_tw.integration.dlq.deaths import death_of
 from celery_tw.integration.dlq.failures import safely
 from celery_tw.integration.dlq.letter_ids import letter_id_of, letter_id_of_headers
 from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
-from celery_tw.stores.redis.runs import Record
+from celery_tw.stores.redis.runs.record import Record
 
 
 def bury_lost(app: Any, record: Record) -> None:

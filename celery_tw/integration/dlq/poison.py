@@ -28,4 +28,4 @@ def _may_go_on(burying: Burying, task: Any, mid: str) -> bool:
     """Return whether the message of a guarded task is none that takes its worker down: its run lives, or has ended."""
     if not getattr(task, "tw_guarded", False):
         return False
-    return not any(record.owner == "" for record in burying.runs.read([mid]))
+    return not any(record.owner == "" for record in burying.runs.under_way.read([mid]))

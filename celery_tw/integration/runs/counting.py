@@ -31,7 +31,7 @@ from celery_tw.errors import CeleryTWError, ImproperlyConfigured
 from celery_tw.integration import broker
 from celery_tw.integration.deferring.due_times import due_time_ms
 from celery_tw.integration.messages.identity_headers import COUNTED, ENTRY
-from celery_tw.integration.runs.runner import Postponed
+from celery_tw.integration.runs.postponed import Postponed
 from celery_tw.runtime.presence import Presence
 from celery_tw.runtime.run import State
 from celery_tw.settings import Settings

@@ -28,6 +28,6 @@ def install(app: Any) -> None:
 def _drain(app: Any) -> None:
     runner = runner_of(app)
     try:
-        runner.runs.drain(runner.process)
+        runner.runs.signs.drain(runner.process)
     except CeleryTWError as error:
         logger.warning("long tasks are not told that the worker shuts down: %s", error)

@@ -31,7 +31,7 @@ from celery_tw.runtime.key_templates import KeyTemplate, short
 from celery_tw.runtime.lock import CHOICES, lock
 from celery_tw.runtime.ordering import turn
 from celery_tw.runtime.unique import alone
-from celery_tw.stores.redis.runs import Guard
+from celery_tw.stores.redis.runs.guards import Guard
 
 TEMPLATES = ("lock", "concurrency_key", "ordering_key", "idempotency_key")
 OPTIONS = (*TEMPLATES, "lock_busy", "max_concurrency", "unique", "cancel_grace", "retry")
@@ -81,6 +81,14 @@ class Guarding:
         """Return the key in whose order the task runs, or None."""
         template = self.templates.get("ordering_key")
         return template.fill(args, kwargs) if template else None
+
+
+def guards_of(task: Any, args: Any, kwargs: Any) -> list[Guard]:
+    """Return the guards of a task that did not run; none when its arguments do not fit."""
+    try:
+        return list(task.guarding.guards(tuple(args or ()), dict(kwargs or {})))
+    except TypeError:
+        return []
 
 
 def read_guarding(task: Any) -> Guarding:

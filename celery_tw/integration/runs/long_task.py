@@ -39,7 +39,7 @@ class LongTask(Task):
         """The state from which the present run goes on: ``load(default)``, ``save(state)``, ``clear()``."""
         here = vars(self.request)
         if "tw_checkpoint" not in here:
-            self.request.tw_checkpoint = MemoryCheckpoint() if self._run is None else runner_of(self.app).checkpoint(self._run)
+            self.request.tw_checkpoint = MemoryCheckpoint() if self._run is None else runner_of(self.app).saving.checkpoint(self._run)
         checkpoint: Checkpoint = self.request.tw_checkpoint
         return checkpoint
 

@@ -16,7 +16,7 @@ from celery_tw.integration.cancellation.announcing import request_of
 from celery_tw.integration.runs.kept_results import stores_errors
 from celery_tw.runtime.run import Run
 from celery_tw.stores.redis.envelope import read_envelope
-from celery_tw.stores.redis.runs import Record
+from celery_tw.stores.redis.runs.record import Record
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from celery_tw.clock import SystemClock
 from celery_tw.core.retry import Retry
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured
 from celery_tw.integration.messages.identity_headers import ETA, FIRST, REPLAY_OF, SLOT
-from celery_tw.integration.runs.runner import header_of, runner_of
+from celery_tw.integration.runs.run_headers import header_of
+from celery_tw.integration.runs.runner import runner_of
 from celery_tw.stores.redis.retry_budgets import RetryBudgets
 
 logger = logging.getLogger(__name__)

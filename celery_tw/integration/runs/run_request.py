@@ -18,9 +18,13 @@ from celery.worker.request import Request
 
 from celery_tw import events
 from celery_tw.errors import CeleryTWError, StoreUnavailable
+from celery_tw.integration.runs.guarding import guards_of
+from celery_tw.integration.runs.postponed import Postponed
 from celery_tw.integration.runs.received import envelope_of, record_rest
-from celery_tw.integration.runs.runner import Postponed, guards_of, mid_of, runner_of
-from celery_tw.stores.redis.runs import Guard, Right
+from celery_tw.integration.runs.run_headers import mid_of
+from celery_tw.integration.runs.runner import runner_of
+from celery_tw.stores.redis.runs.guards import Guard
+from celery_tw.stores.redis.runs.right import Right
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ class RunRequest(Request):
         """Keep the message of a long task, then let the broker forget it."""
         if self.task.long:
             try:
-                if runner_of(self.app).runs.accept(self.mid, envelope_of(self)) != "leaderless":
+                if runner_of(self.app).runs.messages.accept(self.mid, envelope_of(self)) != "leaderless":
                     self.acknowledge()
             except CeleryTWError as error:
                 logger.warning("%s[%s] is acknowledged only at its end: %s", self.name, self.id, error)
@@ -81,7 +85,7 @@ class RunRequest(Request):
         """Return whether another process has the run, as it may after this worker stood still; then task and message are its own."""
         if not self._went_on and self.worker_pid:
             try:
-                owners = [record.owner for record in runner_of(self.app).runs.read([self.mid])]
+                owners = [record.owner for record in runner_of(self.app).runs.under_way.read([self.mid])]
             except CeleryTWError as error:
                 logger.warning("%s[%s]: whether another process has its run is not known: %s", self.name, self.id, error)
                 return False
@@ -97,7 +101,8 @@ class RunRequest(Request):
         return f"{socket.gethostname()}:{self.worker_pid}:"
 
     def _end_run(self) -> None:
-        end_run(self.task, self._context, "failed", Right.of_last_owner(self._owner) if self.worker_pid else Right.of_any())
+        self._context._tw_owner = self._owner
+        end_run(self.task, self._context, "failed")
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """End the process of the task; if it was cancelled and has not stopped, for that reason, and for good."""
@@ -113,12 +118,13 @@ class RunRequest(Request):
     def _cancelled_for(self) -> str | None:
         """Return the reason for which the run was asked to stop, or None."""
         try:
-            return next((record.cancel for record in runner_of(self.app).runs.read([self.mid])), None)
+            return next((record.cancel for record in runner_of(self.app).runs.under_way.read([self.mid])), None)
         except CeleryTWError as error:
             logger.warning("%s[%s] is ended; whether it was cancelled before is not known: %s", self.name, self.id, error)
             return None
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        self._context._tw_owner = self._owner  # ``task.py`` ends the run, and is told of the context alone
         super()._announce_revoked(self._overdue or reason, terminated, signum, expired)
 
     def _park(self, postponed: Postponed) -> None:
@@ -129,7 +135,7 @@ class RunRequest(Request):
                 return
             guard = Guard(*postponed.guard) if postponed.guard else None
             rest = record_rest(envelope, fair=runner.settings.fair_queues)
-            runner.runs.park(runner.ids, mid=self.mid, task_id=self.id, rest=rest, delay_ms=postponed.delay_ms, guard=guard)
+            runner.runs.messages.park(runner.ids, mid=self.mid, task_id=self.id, rest=rest, delay_ms=postponed.delay_ms, guard=guard)
         except StoreUnavailable as error:
             logger.error("%s[%s] could not be parked and goes back to the queue: %s", self.name, self.id, error)
             self.reject(requeue=True)
@@ -168,7 +174,7 @@ class RunRequest(Request):
         return losses <= runner.settings.max_reassignments
 
     def _unstarted(self) -> bool:
-        return any(record.state == "accepted" for record in runner_of(self.app).runs.read([self.mid]))
+        return any(record.state == "accepted" for record in runner_of(self.app).runs.under_way.read([self.mid]))
 
     def _give_up(self, exc_info: Any) -> None:
         """Fail a task that has lost its process too often."""
@@ -198,8 +204,13 @@ def _kill(pool: Any, pid: int) -> None:
         os.kill(pid, SIGKILL)
 
 
-def end_run(task: Any, request: Any, verb: str, right: Right = Right.of_any()) -> None:  # noqa: B008 - it is frozen
-    """End a run that can have no runner any more, or that never had one; *right* tells whose it may be."""
+def end_run(task: Any, request: Any, verb: str) -> None:
+    """End the run of *request*, if it is that of the process to which this one gave the task, or nobody's.
+
+    Any other process may have begun it from another copy of the message, in this very moment too: its locks are its own then.
+    """
+    owner = vars(request).get("_tw_owner")
+    right = Right.of_last_owner(owner) if owner else Right.of_bystander()
     mid, guards = mid_of(request), guards_of(task, request.args, request.kwargs)
     try:
         runner_of(task.app).runs.finish(right, verb, mid=mid, task_id=request.id, guards=guards)

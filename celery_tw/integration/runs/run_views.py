@@ -7,7 +7,8 @@ from typing import Any
 from kombu.utils.json import loads
 
 from celery_tw.integration.moments import from_ms
-from celery_tw.stores.redis.runs import Record, Runs
+from celery_tw.stores.redis.runs.record import Record
+from celery_tw.stores.redis.runs.runs import Runs
 
 SHOWN_AT_MOST = 1000
 
@@ -38,18 +39,18 @@ class RunList:
 
     def under_way(self, limit: int = SHOWN_AT_MOST) -> list[RunView]:
         """Return up to *limit* runs under way, the oldest first."""
-        records = self._runs.read(list(self._runs.counters())[:limit])
+        records = self._runs.under_way.read(list(self._runs.under_way.counters())[:limit])
         return [self._view(record) for record in sorted(records, key=lambda record: record.at_ms)]
 
     def show(self, task_id: str) -> list[RunView]:
         """Return the runs under way of one task, with their progress."""
-        found = [record for record in self._runs.read(self._runs.counters()) if record.task_id == task_id]
+        found = [record for record in self._runs.under_way.read(self._runs.under_way.counters()) if record.task_id == task_id]
         progress = self.checkpoint(task_id)
         return [self._view(record, progress) for record in found]
 
     def checkpoint(self, task_id: str) -> Any:
         """Return the last state that a long task has saved, whether it runs, waits, failed or was cancelled; None when there is none."""
-        raw = self._runs.load_checkpoint(task_id)
+        raw = self._runs.checkpoints.load(task_id)
         return None if raw is None else loads(raw)
 
     def _view(self, record: Record, progress: Any = None) -> RunView:

@@ -18,7 +18,8 @@ from celery_tw.core.node_id import NodeId, mid_of_send
 from celery_tw.errors import CeleryTWError, ImproperlyConfigured
 from celery_tw.integration.messages.identity_headers import AFTER, SNOOZES
 from celery_tw.integration.runs.outcomes import Retries
-from celery_tw.integration.runs.runner import header_of, runner_of
+from celery_tw.integration.runs.run_headers import header_of
+from celery_tw.integration.runs.runner import runner_of
 from celery_tw.runtime.run import Run, State
 from celery_tw.runtime.unique import CLAIM_MS
 
@@ -53,7 +54,7 @@ def draw_number(task: Any, mid: str, args: Any, kwargs: Any, *, task_id: str | N
         return
     try:
         key = task.guarding.ordering_key(tuple(args or ()), dict(kwargs or {}))
-        runner_of(task.app).runs.draw_number(key, mid, before=before)
+        runner_of(task.app).runs.sends.draw_number(key, mid, before=before)
     except TypeError:  # the arguments do not fit; Celery says so where the task arrives
         return
     except (CeleryTWError, ImproperlyConfigured) as error:
@@ -63,7 +64,7 @@ def draw_number(task: Any, mid: str, args: Any, kwargs: Any, *, task_id: str | N
 def claim_unique(task: Any, key: str, task_id: str, *, part_of_canvas: bool) -> str:
     """Return the id of the task that has *key*: *task_id* if it is to be sent, as parts of a canvas always are, for others wait."""
     try:
-        holder = runner_of(task.app).runs.claim_unique(key, task_id, kept_ms=CLAIM_MS)
+        holder = runner_of(task.app).runs.sends.claim_unique(key, task_id, kept_ms=CLAIM_MS)
     except (CeleryTWError, ImproperlyConfigured) as error:
         logger.warning("%s is sent without knowing whether it is unique: %s", task.name, error)
         return task_id
@@ -73,7 +74,7 @@ def claim_unique(task: Any, key: str, task_id: str, *, part_of_canvas: bool) -> 
 def give_back_unique(task: Any, key: str, task_id: str) -> None:
     """Give *key* back for a task that could not be sent."""
     try:
-        runner_of(task.app).runs.give_back_unique(key, task_id)
+        runner_of(task.app).runs.sends.give_back_unique(key, task_id)
     except CeleryTWError as error:
         logger.warning("%s could not be sent, and its key is kept until it expires: %s", task.name, error)
 
@@ -88,7 +89,7 @@ def write_down_retry(task: Any, args: Any, kwargs: Any, task_id: str | None, opt
     if run is None or task_id != run.task_id or not _comes_after(options, task.request):
         return True
     options["headers"] = {**(options.get("headers") or {}), AFTER: run.mid}
-    return runner_of(task.app).write_down_retry(task, run, Retries(task_id, args, kwargs, dict(options)))
+    return runner_of(task.app).execution.write_down_retry(task, run, Retries(task_id, args, kwargs, dict(options)))
 
 
 def snoozes_of(headers: Mapping[str, Any] | None) -> int:

@@ -10,7 +10,7 @@ from celery.exceptions import Reject, Retry
 
 from celery_tw.errors import InvalidSchedule
 from celery_tw.integration.messages.identity_headers import SNOOZES
-from celery_tw.integration.runs.runner import header_of
+from celery_tw.integration.runs.run_headers import header_of
 
 LONGEST_S = 366 * 24 * 3600.0
 

@@ -8,6 +8,7 @@ A call may be *posted*: sent, and its reply read when the connection is next use
 who heeds the reply, or the error in its place: a call that is posted has no caller any more.
 """
 
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -28,19 +29,24 @@ class OwnConnection:
         self._owner = client.client()
         self.connection = self._owner.connection
         self.heed: Heed | None = None
+        self._watched: Any = None
+        self._poller: Any = None
 
     def send(self, digest: str, number_of_keys: int, keys_and_args: tuple[Argument, ...]) -> None:
         """Send a script call when nothing is unread, over a new connection when the server has closed this one meanwhile."""
         connection = self.connection
-        if not self.settle() and connection._sock is not None and _has_ended(connection):
+        if self.heed is not None:
+            self.settle()
+        elif connection._sock is not None and self._has_ended():
             connection.disconnect()
-        connection.send_packed_command(frame_of(connection, ("EVALSHA", digest, number_of_keys, *keys_and_args)))
+        frame = frame_of(connection, ("EVALSHA", digest, number_of_keys, *keys_and_args))
+        connection.send_packed_command(frame, check_health=False)
 
-    def settle(self) -> bool:
-        """Read the reply to the posted call, if there is one, for who heeds it; return whether there was; raises what Redis does not."""
+    def settle(self) -> None:
+        """Read the reply to the posted call, if there is one, for who heeds it; raises what Redis does not."""
         heed, self.heed = self.heed, None
         if heed is None:
-            return False
+            return
         try:
             reply = self.connection.read_response()
         except ResponseError as error:
@@ -52,7 +58,21 @@ class OwnConnection:
                 raise
         else:
             heed(reply)
-        return True
+
+    def _has_ended(self) -> bool:
+        """Return whether the server has closed the connection, or said what nobody asked for.
+
+        Newer clients raise in the first case, and make a poll for each look; some systems, and eventlet, have none.
+        """
+        if not hasattr(select, "poll"):
+            try:
+                return bool(self.connection.can_read())
+            except NotConnected:
+                return True
+        if self.connection._sock is not self._watched:
+            self._watched, self._poller = self.connection._sock, select.poll()
+            self._poller.register(self._watched, select.POLLIN)
+        return bool(self._poller.poll(0))
 
 
 class OwnConnections:
@@ -112,11 +132,3 @@ class OwnConnections:
             return self._idle.pop()
         except IndexError:
             return OwnConnection(self._client)
-
-
-def _has_ended(connection: Any) -> bool:
-    """Return whether the server has closed the connection, or said what nobody asked for: newer clients raise in the first case."""
-    try:
-        return bool(connection.can_read())
-    except NotConnected:
-        return True

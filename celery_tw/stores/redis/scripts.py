@@ -54,10 +54,12 @@ class Script:
         Raises `StaleEpoch` when the script refused the caller's epoch, `StoreRefused` when Redis refused the command, and
         `StoreUnavailable` when no answer came (the script may have run).
         """
-        with translated_errors(self.name):
-            try:
-                return client.evalsha(self.digest, len(keys), *keys, *args)
-            except redis.exceptions.NoScriptError:
+        try:
+            return client.evalsha(self.digest, len(keys), *keys, *args)
+        except Exception as error:  # what is answered, as nearly all is, goes through no clause
+            with translated_errors(self.name):
+                if not isinstance(error, redis.exceptions.NoScriptError):
+                    raise
                 client.script_load(self.text)
                 return client.evalsha(self.digest, len(keys), *keys, *args)
 
@@ -66,8 +68,11 @@ class Script:
 
         Raises `StoreUnavailable` when it could not be sent.
         """
-        with translated_errors(self.name):
+        try:
             own.post(self.digest, len(keys), *keys, *args, heed=heed)
+        except Exception:
+            with translated_errors(self.name):
+                raise
 
 
 @cache
@@ -109,6 +114,8 @@ class translated_errors:  # noqa: N801 - reads as a clause of `with`
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            return
         if isinstance(error, redis.exceptions.AuthenticationError):
             raise StoreUnavailable(f"{self.verb}: Redis does not take the user and password of its URL: {error}") from error
         if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)):

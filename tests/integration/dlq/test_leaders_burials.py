@@ -13,7 +13,8 @@ from celery_tw.integration.dlq.letter_views import DeadLetter
 from celery_tw.integration.node import Node
 from celery_tw.integration.runs.runner import runner_of
 from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
-from celery_tw.stores.redis.runs import Claim, Record
+from celery_tw.stores.redis.runs.claim import Claim
+from celery_tw.stores.redis.runs.record import Record
 
 Dead = Callable[..., list[DeadLetter]]
 
@@ -44,8 +45,8 @@ def lost(app: Celery, leader: Node) -> Record:
     )
     runs = runner_of(app).runs
     runs.acquire(Claim(mid="m1", owner="host:1:a", task="shop.rebuild", task_id="t1", long=True))
-    runs.accept("m1", write_envelope(envelope))
-    (record,) = runs.read(["m1"])
+    runs.messages.accept("m1", write_envelope(envelope))
+    (record,) = runs.under_way.read(["m1"])
     return record
 
 

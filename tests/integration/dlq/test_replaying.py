@@ -19,7 +19,7 @@ from celery_tw.integration.runs.runner import runner_of
 from celery_tw.stores.redis.dead_letters import DeadLetters
 from celery_tw.stores.redis.envelope import Envelope, write_envelope
 from celery_tw.stores.redis.keys import Keys
-from celery_tw.stores.redis.runs import Claim
+from celery_tw.stores.redis.runs.claim import Claim
 from tests.cutting import CuttingProxy
 from tests.stock_worker import working
 from tests.waiting import wait_until
@@ -189,13 +189,13 @@ def test_a_replay_waits_while_the_body_that_died_still_runs(
     if alive == "its process has it":
         runs.acquire(Claim(mid="m1", owner="elsewhere:1:a", task="shop.add", task_id="t-m1"))
     else:
-        runs.beat([("m1", "9", "t-m1", ())], extend=False, processes=("elsewhere:1", "elsewhere:0"))
+        runs.signs.beat([("m1", "9", "t-m1", ())], extend=False, processes=("elsewhere:1", "elsewhere:0"))
     box.requeue()
     with working(app, concurrency=1):
         fire(leader, lambda: redis_client.zcard(KEYS.due) == 1 and not redis_client.llen("celery"), "the replay to be parked")
         assert ran == []
         redis_client.delete(KEYS.run("m1"))
-        runs.lay_to_rest("m1")
+        runs.signs.lay_to_rest("m1")
         fire(leader, lambda: ran, "the replay to run")
 
 
@@ -213,7 +213,7 @@ def test_a_replay_asks_again_when_redis_does_not_say_whether_the_body_that_died_
     runs.acquire(Claim(mid="m1", owner="elsewhere:1:a", task="shop.add", task_id="t-m1"))
     box.requeue()
     with CuttingProxy(str(redis_server.socket_path)) as proxy, proxy.client() as client:
-        runs.client = client
+        runs.signs.client = client
         proxy.cut_answers_to(b"ZSCORE", number=1)
         with working(app, concurrency=1):
             fire(leader, lambda: ran or (proxy.cuts and redis_client.zcard(KEYS.due) == 1), "the replay to be parked")

@@ -11,11 +11,12 @@ from celery import Celery
 
 import celery_tw
 import celery_tw.runtime.ordering
-import celery_tw.stores.redis.runs
 from celery_tw import TimeWheel
 from celery_tw.integration.node import Node
 from celery_tw.integration.runs.runner import runner_of
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.runs.claim import Claim
+from celery_tw.stores.redis.runs.right import Right
 from tests.stock_worker import stock_worker
 from tests.waiting import wait_until
 
@@ -146,20 +147,20 @@ def test_a_head_that_fails_lets_the_next_one_go(app: Celery, order: Order) -> No
 def test_an_order_goes_on_whatever_becomes_of_its_head(app: Celery, end: str) -> None:
     runs, guard = runner_of(app).runs, celery_tw.runtime.ordering.turn("k")
     for mid in ("head", "next"):
-        runs.draw_number("k", mid)
+        runs.sends.draw_number("k", mid)
 
     def claim(mid: str) -> Any:
-        return celery_tw.stores.redis.runs.Claim(mid=mid, owner=f"p:{mid}", task="t", task_id=mid, guards=[guard])
+        return Claim(mid=mid, owner=f"p:{mid}", task="t", task_id=mid, guards=[guard])
 
     assert runs.acquire(claim("next")).verdict == "wait"
-    runs.finish(celery_tw.stores.redis.runs.Right.of_any(), end, mid="head", task_id="head", guards=[guard])
+    runs.finish(Right.of_owner(""), end, mid="head", task_id="head", guards=[guard])
     assert runs.acquire(claim("next")).verdict == "run"
 
 
 def test_a_head_that_does_not_start_is_passed_over(app: Celery) -> None:
     runs, guard = runner_of(app).runs, celery_tw.runtime.ordering.turn("k", patience_ms=1)
-    runs.draw_number("k", "lost")
-    claim = celery_tw.stores.redis.runs.Claim(mid="next", owner="p", task="t", task_id="next", guards=[guard])
+    runs.sends.draw_number("k", "lost")
+    claim = Claim(mid="next", owner="p", task="t", task_id="next", guards=[guard])
     passed = []
 
     def starts() -> bool:

@@ -8,10 +8,11 @@ import redis
 from celery import Celery, chain, chord
 
 import celery_tw
-import celery_tw.stores.redis.runs
-from celery_tw.integration.runs.runner import mid_of, runner_of
+from celery_tw.integration.runs.run_headers import mid_of
+from celery_tw.integration.runs.runner import runner_of
 from celery_tw.stores.redis.keys import Keys
-from celery_tw.stores.redis.runs import Right
+from celery_tw.stores.redis.runs.claim import Claim
+from celery_tw.stores.redis.runs.right import Right
 from tests.stock_worker import runs_tasks_with_an_eta, working
 from tests.waiting import wait_until
 
@@ -76,7 +77,7 @@ def test_a_copy_that_finds_a_result_passes_it_on_without_the_body(app: Celery) -
         return "again"
 
     runs = runner_of(app).runs
-    claim = celery_tw.stores.redis.runs.Claim(mid="m", owner="gone:1:x", task=body.name, task_id="t")
+    claim = Claim(mid="m", owner="gone:1:x", task=body.name, task_id="t")
     token = runs.acquire(claim).token
     assert runs.ran("m", token, b'"at first"')
     runs.client.delete(KEYS.lease("m"))
@@ -99,7 +100,7 @@ def test_a_process_that_lost_its_run_gives_the_message_back_for_it_may_be_the_on
         ran.append(self.request.id)
         if len(ran) == 1:
             mid = mid_of(self.request)
-            runner_of(app).runs.finish(Right.of_any(), "lost", mid=mid, task_id=self.request.id)
+            runner_of(app).runs.finish(Right.of_owner(""), "lost", mid=mid, task_id=self.request.id)
             if fails:
                 raise ValueError("what the process makes of the task after that counts for nothing")
         return len(ran)

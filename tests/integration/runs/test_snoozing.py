@@ -10,7 +10,7 @@ from celery.exceptions import Retry
 
 import celery_tw
 from celery_tw.errors import InvalidSchedule
-from celery_tw.integration.runs.runner import mid_of
+from celery_tw.integration.runs.run_headers import mid_of
 from celery_tw.integration.runs.sends import mint
 from celery_tw.stores.redis.keys import Keys
 from tests.stock_worker import working

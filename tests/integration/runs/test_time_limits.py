@@ -1,4 +1,4 @@
-"""A hard time limit, as the worker's main process hears of it: whose run it ends, and whose it leaves alone."""
+"""A hard time limit, and a revocation, as the worker's main process hears of them: whose run they end, and whose they leave alone."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -16,7 +16,9 @@ from celery_tw.integration.runs.run_request import RunRequest
 from celery_tw.integration.runs.runner import runner_of
 from celery_tw.runtime.lock import lock
 from celery_tw.stores.redis.keys import Keys
-from celery_tw.stores.redis.runs import Claim, Right, Runs
+from celery_tw.stores.redis.runs.claim import Claim
+from celery_tw.stores.redis.runs.right import Right
+from celery_tw.stores.redis.runs.runs import Runs
 
 KEYS = Keys("shop")
 LOCK = KEYS.guard("lock", "k")
@@ -73,6 +75,10 @@ class Scene:
                     raise TimeLimitExceeded(1)
                 except TimeLimitExceeded:
                     self.request.on_failure(ExceptionInfo())
+
+    def revoke(self) -> None:
+        """Let the request hear that its task is revoked, by a process that was given it or not."""
+        self.request._announce_revoked("revoked", False, None, False)
 
 
 @pytest.fixture
@@ -143,3 +149,37 @@ def test_a_run_that_another_process_begins_as_its_failure_is_stored_is_not_ended
 
     (token,) = tokens
     assert scene.runs.holds(scene.request.mid, token)
+
+
+def test_a_time_limit_of_a_task_that_no_process_was_given_leaves_anothers_run_alone(scene: Scene) -> None:
+    scene.request.worker_pid = None
+    token = scene.acquire("elsewhere:1:b")
+
+    scene.tell("on_timeout")
+
+    assert scene.runs.holds(scene.request.mid, token)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_revocation_of_a_copy_leaves_alone_what_another_process_has(scene: Scene, redis_client: redis.Redis, given: bool) -> None:
+    if not given:
+        scene.request.worker_pid = None
+    token = scene.acquire("elsewhere:1:b")
+
+    scene.revoke()
+
+    assert scene.runs.holds(scene.request.mid, token)
+    assert redis_client.get(LOCK) == scene.request.mid.encode()
+
+
+@pytest.mark.parametrize("begun", ["running", "lost", "never"])
+def test_a_revocation_ends_a_run_that_no_other_process_has(scene: Scene, redis_client: redis.Redis, begun: str) -> None:
+    if begun != "never":
+        scene.acquire(OURS + "a")
+    if begun == "lost":
+        scene.lose()
+
+    scene.revoke()
+
+    assert not redis_client.exists(KEYS.run(scene.request.mid), LOCK)
+    assert scene.acquire("elsewhere:1:b") == "", "a late copy finds that it is dealt with"

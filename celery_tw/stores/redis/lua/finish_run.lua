@@ -1,6 +1,6 @@
 -- FINISH RUN: end a run, or only set it free; let go of what it holds, and wake who waits for that.
 -- KEYS  1 run  2 lease  3 running  4 done in this period  5 due  6 news  7 news-seq  8 leader  9 checkpoint; then per guard: its key, who waits, its head
--- ARGV  1 by whose right: 'token' | 'owner' (a prefix) | 'last owner' (a prefix, or nobody has it) | 'epoch' (of the leader, with the token and the counter) | 'any'  2 that token, owner or epoch  3 the token, for 'epoch'
+-- ARGV  1 by whose right: 'token' | 'owner' (a prefix) | 'last owner' (a prefix, or nobody has it) | 'epoch' (of the leader, with the token and the counter)  2 that token, owner or epoch  3 the token, for 'epoch'
 --       4 verb: 'done' | 'failed' | 'cancelled' | 'retried', which are final, or 'free' | 'lost', after which it may be acquired again (and its result stays)  5 mid  6 digest  7 task id
 --       8 period  9 done kept ms  10 idempotency kept ms  11 news kept  12 reservation ms  13 the counter last seen, for 'epoch'; then per guard: kind
 -- reply {now, 'ok', losses} | {now, 'refused'} (it moved, is another's by now, or has ended) | {now, 'period'}
@@ -87,9 +87,8 @@ end
 redis.call('HDEL', running, mid)
 if final then
   redis.call('SADD', done, digest)
-  redis.call('PEXPIRE', done, string.format('%.0f', 2 * tonumber(kept)))
-  redis.call('DEL', run, lease)
-  if verb == 'done' then redis.call('DEL', checkpoint) end
+  if redis.call('PTTL', done) < 0 then redis.call('PEXPIRE', done, string.format('%.0f', 2 * tonumber(kept))) end
+  if verb == 'done' then redis.call('DEL', run, lease, checkpoint) else redis.call('DEL', run, lease) end
 elseif held then
   redis.call('DEL', lease)
   if verb == 'lost' then lost = redis.call('HINCRBY', run, 'lost', 1) end

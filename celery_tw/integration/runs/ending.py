@@ -1,0 +1,104 @@
+"""Ending: what becomes of a run when Celery has passed on what its task has come to.
+
+A run whose outcome is on record ends without waiting for the answer (docs/decisions/ends-without-waiting.md); all others wait for it. One
+that was lost is another's to end, and one whose process exits goes on elsewhere.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from celery.exceptions import TaskRevokedError
+from celery.states import REVOKED
+
+from celery_tw.errors import StoreRefused, StoreUnavailable
+from celery_tw.failpoints import failpoint
+from celery_tw.runtime.late_answers import LateAnswers
+from celery_tw.runtime.run import Run, State
+from celery_tw.stores.redis.runs.right import Right
+from celery_tw.stores.redis.runs.runs import Runs
+
+logger = logging.getLogger(__name__)
+
+RETURN_DELAY_MS = 2000
+"""A long run whose process was told to exit is returned so much later, for its parent may still say that it is to end."""
+
+
+class Ending:
+    """Ends the runs of one process; *reassign* lets a long one go on elsewhere."""
+
+    def __init__(self, runs: Runs, *, reassign: Callable[..., object]) -> None:
+        self.runs = runs
+        self.reassign = reassign
+        self.late_answers = LateAnswers(runs.own.settle)
+
+    def end(self, task: Any, run: Run, state: str | None, retval: Any) -> None:
+        """Do what is left to do for a run whose task has come to *state*; None when its process was told to exit."""
+        if run.state is State.LOST:
+            self._lay_to_rest(run)
+        if run.state in (State.DONE, State.LOST, State.YIELDED):
+            return
+        if state is None and run.long:
+            self._return(task, run)
+            return
+        verb = str(run.state) if run.state in (State.CANCELLED, State.FAILED) else _verb(state, retval)
+        if not (verb == "done" and run.state is State.RAN and self._posted(task, run)):
+            self._end_or_warn(task, run, verb)
+        failpoint("R5")
+
+    def finish(self, run: Run, verb: str) -> bool:
+        """End *run*, or set it free, and wait for the answer; return False when it is another's by now."""
+        finish = partial(self.runs.finish, Right.of_token(run.token), verb, mid=run.mid, task_id=run.task_id, guards=run.guards)
+        try:
+            return finish()[0]
+        except StoreUnavailable:
+            finish()
+            return True  # the first may have been carried out, and then the run is no more
+
+    def _posted(self, task: Any, run: Run) -> bool:
+        """Send the end of a run whose outcome is on record, without waiting for the answer; return False when it could not be sent."""
+        undone = partial(self._end_or_warn, task, run, "done")
+        right = Right.of_token(run.token)
+        try:
+            posted = self.runs.post_finish(right, "done", mid=run.mid, task_id=run.task_id, guards=run.guards, undone=undone)
+        except StoreUnavailable:
+            return False
+        if posted:
+            self.late_answers.expect()
+        return posted
+
+    def _end_or_warn(self, task: Any, run: Run, verb: str) -> None:
+        try:
+            self._end(task, run, verb)
+        except (StoreUnavailable, StoreRefused) as error:
+            logger.warning("%s[%s] ended as %s, which was not put on record: %s", run.task, run.task_id, verb, error)
+
+    def _end(self, task: Any, run: Run, verb: str) -> None:
+        self.finish(run, verb)
+        if verb == "retried" and self.runs.cancelled_since(run.task_id, int(run.token)):
+            error = TaskRevokedError("cancelled")  # its chord knows; but RETRY was written after what the canceller wrote
+            task.backend.store_result(run.task_id, error, REVOKED, request=task.request)
+
+    def _return(self, task: Any, run: Run) -> None:
+        """Let a long run whose process exits go on elsewhere."""
+        try:
+            (record,) = self.runs.under_way.read([run.mid]) or (None,)
+            if record is None or record.envelope is None or record.token != run.token:
+                self.finish(run, "free")
+            else:
+                self.reassign(Right.of_token(run.token), "yielded", run.mid, run.task_id, record.envelope, delay_ms=RETURN_DELAY_MS)
+        except (StoreUnavailable, StoreRefused) as error:
+            logger.warning("%s[%s] is left to the scheduler to be started again: %s", task.name, run.task_id, error)
+
+    def _lay_to_rest(self, run: Run) -> None:
+        try:
+            self.runs.signs.lay_to_rest(run.mid)
+        except StoreUnavailable as error:
+            logger.debug("%s[%s] has ended, which a replay of it learns later: %s", run.task, run.task_id, error)
+
+
+def _verb(state: str | None, retval: Any) -> str:
+    if state is None or (state == "REJECTED" and getattr(retval, "requeue", False)):
+        return "free"
+    return {"FAILURE": "failed", "RETRY": "retried", "REJECTED": "failed"}.get(state, "done")
