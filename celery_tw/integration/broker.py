@@ -114,6 +114,14 @@ def servers(app: Any, url: str | None = None) -> list[str]:
     return [_server(pool) for pool in _pools(app, url)]
 
 
+def place_of(pool: Any) -> str | None:
+    """Return the server, the database and the user of a connection *pool*; None when they may be others at the next connection."""
+    where = getattr(pool, "connection_kwargs", None)
+    if where is None or _sentinels(pool) or where.get("credential_provider"):
+        return None
+    return f"{where.get('username') or ''}@{_server(pool)}"
+
+
 def _pools(app: Any, url: str | None) -> list[ConnectionPool]:
     """Return kombu's pool for each server of a list URL, or one pool over all sentinels."""
     connection = _connection(app, url)

@@ -41,6 +41,7 @@ from celery_tw.stores.redis.runs.claim import Claim
 from celery_tw.stores.redis.runs.guards import Guard
 from celery_tw.stores.redis.runs.right import Right
 from celery_tw.stores.redis.runs.runs import Runs
+from celery_tw.stores.redis.runs.stored_result import StoredResult
 from celery_tw.stores.redis.scripts import script
 from celery_tw.stores.redis.terminations import Terminations
 from celery_tw.stores.redis.timetable import Timetable
@@ -98,6 +99,9 @@ class Shard:
 
     def accept(self) -> str:
         return self.runs.messages.accept("m", b"{}")
+
+    def conclude(self) -> bool:
+        return self.runs.conclude(self.token, StoredResult(b"result", "4", 60), mid="m", task_id="t", guards=[lock("k")])
 
     def finish(self, verb: str, right: Right) -> Any:
         return self.runs.finish(right, verb, mid="m", task_id="t", guards=[lock("k")])
@@ -366,6 +370,12 @@ ROWS: dict[str, Row] = {
         begin=Shard.acquire,
         call=lambda shard: shard.finish("done", Right.of_owner("host:1:")),
         second=(False, 0),
+        because="the caller takes the end whose answer was lost for its own",
+    ),
+    "conclude_run": Row(
+        begin=Shard.acquire,
+        call=Shard.conclude,
+        second=False,
         because="the caller takes the end whose answer was lost for its own",
     ),
     "beat": Row(begin=Shard.acquire, call=Shard.beat, more=(KEYS.running,), because="the counter only has to move"),

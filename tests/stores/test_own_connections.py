@@ -4,7 +4,6 @@ import threading
 
 import pytest
 import redis
-from billiard.exceptions import SoftTimeLimitExceeded
 
 from celery_tw.errors import StoreUnavailable
 from celery_tw.stores.redis.own_connections import OwnConnections
@@ -41,47 +40,6 @@ def test_calls_one_after_the_other_take_one_connection_in_whatever_thread(own: O
     thread.join()
     assert answers == [b"a", b"b", b"c"]
     assert connections(redis_client) == before + 1
-
-
-def test_a_call_made_while_another_is_under_way_takes_a_connection_of_its_own(own: OwnConnections, redis_client: redis.Redis) -> None:
-    sha = digest(redis_client, ECHO)
-    before = connections(redis_client)
-    answers: list[object] = []
-    own.post(sha, 0, "a", heed=lambda reply: answers.extend((reply, own.evalsha(sha, 0, "b"))))
-    own.settle()
-    assert answers == [b"a", b"b"]
-    assert connections(redis_client) == before + 2
-
-
-def test_the_reply_to_a_posted_call_is_heard_before_the_next_call_is_answered(own: OwnConnections, redis_client: redis.Redis) -> None:
-    sha = digest(redis_client, ECHO)
-    heard: list[object] = []
-    own.post(sha, 0, "a", heed=heard.append)
-    own.post(sha, 0, "b", heed=heard.append)
-    assert (own.evalsha(sha, 0, "c"), heard) == (b"c", [b"a", b"b"])
-
-
-def test_a_posted_call_that_the_script_refuses_is_heard_as_its_error(own: OwnConnections, redis_client: redis.Redis) -> None:
-    heard: list[object] = []
-    own.post(digest(redis_client, FAIL), 0, heed=heard.append)
-    own.settle()
-    own.settle()
-    (error,) = heard
-    assert isinstance(error, redis.exceptions.ResponseError)
-
-
-def test_a_posted_call_whose_answer_is_lost_is_heard_as_an_error_and_the_next_one_is_answered() -> None:
-    with running_server() as server, server.client() as direct, CuttingProxy(str(server.socket_path)) as proxy:
-        sha = digest(direct, ECHO)
-        with proxy.client() as client:
-            own = OwnConnections(client)
-            own.evalsha(sha, 0, "a")
-            proxy.cut_answers_to(b"EVALSHA", number=1)
-            heard: list[object] = []
-            own.post(sha, 0, "b", heed=heard.append)
-            assert own.evalsha(sha, 0, "c") == b"c"
-            (error,) = heard
-            assert isinstance(error, redis.exceptions.ConnectionError)
 
 
 def test_an_error_of_a_script_leaves_the_connection_as_it_is(own: OwnConnections, redis_client: redis.Redis) -> None:
@@ -133,27 +91,6 @@ def test_a_call_that_is_interrupted_ends_its_connection(
     monkeypatch.setattr(connection, "read_response", interrupted)
     with pytest.raises(SystemExit):
         own.evalsha(sha, 0, "b")
-    assert own.evalsha(sha, 0, "c") == b"c"
-
-
-def test_a_time_limit_that_comes_as_a_posted_call_is_answered_is_told_to_both(
-    own: OwnConnections, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sha = digest(redis_client, ECHO)
-    heard: list[object] = []
-    own.post(sha, 0, "a", heed=heard.append)
-    connection = own._idle[0].connection
-    read = connection.read_response
-
-    def interrupted() -> bytes:
-        monkeypatch.setattr(connection, "read_response", read)
-        raise SoftTimeLimitExceeded
-
-    monkeypatch.setattr(connection, "read_response", interrupted)
-    with pytest.raises(SoftTimeLimitExceeded):
-        own.evalsha(sha, 0, "b")
-    (error,) = heard
-    assert isinstance(error, SoftTimeLimitExceeded)
     assert own.evalsha(sha, 0, "c") == b"c"
 
 

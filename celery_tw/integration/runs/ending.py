@@ -1,12 +1,11 @@
 """Ending: what becomes of a run when Celery has passed on what its task has come to.
 
-A run whose outcome is on record ends without waiting for the answer (docs/decisions/ends-without-waiting.md); all others wait for it. One
-that was lost is another's to end, and one whose process exits goes on elsewhere.
+One that was lost is another's to end, and one whose process exits goes on elsewhere. A run may have ended before, in the step that
+stored its result (see `execution`).
 """
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from celery.exceptions import TaskRevokedError
@@ -14,10 +13,10 @@ from celery.states import REVOKED
 
 from celery_tw.errors import StoreRefused, StoreUnavailable
 from celery_tw.failpoints import failpoint
-from celery_tw.runtime.late_answers import LateAnswers
 from celery_tw.runtime.run import Run, State
 from celery_tw.stores.redis.runs.right import Right
 from celery_tw.stores.redis.runs.runs import Runs
+from celery_tw.stores.redis.runs.stored_result import StoredResult
 
 logger = logging.getLogger(__name__)
 
@@ -31,42 +30,29 @@ class Ending:
     def __init__(self, runs: Runs, *, reassign: Callable[..., object]) -> None:
         self.runs = runs
         self.reassign = reassign
-        self.late_answers = LateAnswers(runs.own.settle)
 
     def end(self, task: Any, run: Run, state: str | None, retval: Any) -> None:
         """Do what is left to do for a run whose task has come to *state*; None when its process was told to exit."""
         if run.state is State.LOST:
             self._lay_to_rest(run)
-        if run.state in (State.DONE, State.LOST, State.YIELDED):
+        if run.state in (State.LOST, State.YIELDED):
             return
-        if state is None and run.long:
+        if state is None and run.long and run.state is not State.DONE:
             self._return(task, run)
             return
-        verb = str(run.state) if run.state in (State.CANCELLED, State.FAILED) else _verb(state, retval)
-        if not (verb == "done" and run.state is State.RAN and self._posted(task, run)):
-            self._end_or_warn(task, run, verb)
+        if run.state is not State.DONE:
+            self._end_or_warn(task, run, str(run.state) if run.state in (State.CANCELLED, State.FAILED) else _verb(state, retval))
         failpoint("R5")
 
     def finish(self, run: Run, verb: str) -> bool:
         """End *run*, or set it free, and wait for the answer; return False when it is another's by now."""
-        finish = partial(self.runs.finish, Right.of_token(run.token), verb, mid=run.mid, task_id=run.task_id, guards=run.guards)
-        try:
-            return finish()[0]
-        except StoreUnavailable:
-            finish()
-            return True  # the first may have been carried out, and then the run is no more
+        return _asked_again(
+            lambda: self.runs.finish(Right.of_token(run.token), verb, mid=run.mid, task_id=run.task_id, guards=run.guards)[0]
+        )
 
-    def _posted(self, task: Any, run: Run) -> bool:
-        """Send the end of a run whose outcome is on record, without waiting for the answer; return False when it could not be sent."""
-        undone = partial(self._end_or_warn, task, run, "done")
-        right = Right.of_token(run.token)
-        try:
-            posted = self.runs.post_finish(right, "done", mid=run.mid, task_id=run.task_id, guards=run.guards, undone=undone)
-        except StoreUnavailable:
-            return False
-        if posted:
-            self.late_answers.expect()
-        return posted
+    def conclude(self, run: Run, result: StoredResult) -> bool:
+        """Store the *result* of *run* and end it, in one step; return False when it is another's by now."""
+        return _asked_again(lambda: self.runs.conclude(run.token, result, mid=run.mid, task_id=run.task_id, guards=run.guards))
 
     def _end_or_warn(self, task: Any, run: Run, verb: str) -> None:
         try:
@@ -96,6 +82,15 @@ class Ending:
             self.runs.signs.lay_to_rest(run.mid)
         except StoreUnavailable as error:
             logger.debug("%s[%s] has ended, which a replay of it learns later: %s", run.task, run.task_id, error)
+
+
+def _asked_again(ask: Callable[[], bool]) -> bool:
+    """Return the answer of the call that ends a run; true if it has to be made again, for the first may have ended the run."""
+    try:
+        return ask()
+    except StoreUnavailable:
+        ask()
+        return True
 
 
 def _verb(state: str | None, retval: Any) -> str:

@@ -2,9 +2,11 @@
 
 ::
 
-    body ─▶ RAN ─▶ (Celery: chain, callbacks, result)
-             │
-             └ FINISH at once, when nobody waits for the result and nothing follows
+    body ─▶ RAN ─▶ (Celery: chain, callbacks, result) ─▶ FINISH
+      │
+      └ when no message follows:
+        ├▶ FINISH, if the result is ignored
+        └▶ CONCLUDE, if it is at hand: the script stores it and ends the run (see `results_at_hand`)
 
 Whose run it is by then is decided by Redis, by the token. What a process makes of a run that it has lost is dropped: a result, a retry, a
 failure and a cancellation alike. The message goes back to the broker, for whoever has the run now.
@@ -26,6 +28,7 @@ from celery_tw.integration.runs.ending import Ending
 from celery_tw.integration.runs.kept_results import ignores_result
 from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown
 from celery_tw.integration.runs.postponed import Postponed
+from celery_tw.integration.runs.results_at_hand import ResultsAtHand
 from celery_tw.integration.runs.revoking import revoke
 from celery_tw.runtime.run import Run, State
 from celery_tw.stores.redis.runs.runs import Runs
@@ -38,9 +41,10 @@ RETRY_S = 0.2
 class Execution:
     """Runs the bodies of one process's runs."""
 
-    def __init__(self, runs: Runs, ending: Ending) -> None:
+    def __init__(self, runs: Runs, ending: Ending, results: ResultsAtHand) -> None:
         self.runs = runs
         self.ending = ending
+        self.results = results
 
     def run(self, task: Any, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what the body returns, once that is on record; raise what it raises, if the run is still this process's."""
@@ -92,10 +96,13 @@ class Execution:
     def _conclude(self, task: Any, run: Run, result: Any) -> Any:
         """Put the result on record, or the end of the run if nothing is left to do with it."""
         failpoint("R2")
-        if _nothing_follows(task, run):
-            if not self._until_lost(run, lambda: self.ending.finish(run, "done")):
+        end = self._end_at_once(task, run, result)
+        if end is not None:
+            if not self._until_lost(run, end):
                 raise self._zombie(run)
             run.move(State.DONE)
+            task.request.ignore_result = True  # what Celery would store is stored
+            failpoint("R3")
             return result
         outcome = Returned(result).write()
         if outcome is None:
@@ -106,6 +113,16 @@ class Execution:
         run.move(State.RAN)
         failpoint("R3")
         return result
+
+    def _end_at_once(self, task: Any, run: Run, result: Any) -> Callable[[], bool] | None:
+        """Return what ends the run with its body; None when something is left to do before that."""
+        request = task.request
+        if _sends_something(request) or any(guard.kind == "idem" for guard in run.guards):
+            return None
+        if ignores_result(task.app, task, request):
+            return partial(self.ending.finish, run, "done")
+        stored = self.results.of(task, request, result)
+        return None if stored is None else partial(self.ending.conclude, run, stored)
 
     def _until_lost(self, run: Run, ask: Callable[[], bool]) -> bool:
         """Ask until Redis answers or the lease is trusted no longer."""
@@ -127,9 +144,6 @@ class Execution:
         return Reject("lost to another process", requeue=True)
 
 
-def _nothing_follows(task: Any, run: Run) -> bool:
-    """Return whether a result interests nobody: then the end of the body is the end of the run."""
-    request = task.request
-    if not ignores_result(task.app, task, request) or NodeId.parse(request.id):
-        return False
-    return not (request.callbacks or request.chain or request.chord or request.group or any(guard.kind == "idem" for guard in run.guards))
+def _sends_something(request: Any) -> bool:
+    """Return whether a message, or the next step of a chord or a DAG, follows the success of a task."""
+    return bool(request.callbacks or request.chain or request.chord or NodeId.parse(request.id))

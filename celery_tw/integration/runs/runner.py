@@ -21,7 +21,6 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from celery import signals
 from celery.exceptions import Ignore, Reject
 
 from celery_tw.clock import RedisTime, SystemClock
@@ -38,6 +37,7 @@ from celery_tw.integration.runs.passing_on import pass_on
 from celery_tw.integration.runs.postponed import Postponed
 from celery_tw.integration.runs.received import record_rest
 from celery_tw.integration.runs.redis_runs import runs_on
+from celery_tw.integration.runs.results_at_hand import ResultsAtHand
 from celery_tw.integration.runs.revoking import revoke
 from celery_tw.integration.runs.run_headers import header_of, mid_of
 from celery_tw.integration.runs.saving import Saving
@@ -84,11 +84,9 @@ class Runner:
             processes=self.processes,
         )
         self.ending = Ending(self.runs, reassign=self.reassign)
-        self.execution = Execution(self.runs, self.ending)
+        self.execution = Execution(self.runs, self.ending, ResultsAtHand(client))
         self.saving = Saving(self.runs.checkpoints, self.settings, clock=self.clock, processes=self.processes)
         self._owner = f"{self.process}:{uuid4().hex[:8]}-"
-        # Celery 5.5.0 takes the same method of two runners for one receiver, unless they have names.
-        signals.worker_process_shutdown.connect(self._hear_the_last, dispatch_uid=f"celery_tw.late_answers {self._owner}")
         self._number = count(1)
 
     def call(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -197,11 +195,6 @@ class Runner:
             most=self.settings.max_reassignments,
             delay_ms=delay_ms,
         )
-
-    def _hear_the_last(self, **_: Any) -> None:
-        """Read the answers that nobody has waited for, before the process ends; those of the parent's runner are not its own."""
-        if self.process == this_process():
-            self.runs.own.settle()
 
 
 def this_process() -> str:

@@ -46,6 +46,9 @@ LEADERS_OWN = frozenset(
 )
 """Scripts that only a scheduler calls."""
 
+BESIDE_RESULTS = frozenset({"conclude_run"})
+"""Scripts that write where the result backend does, and are called with its user alone."""
+
 CONNECTING = ("auth", "client|setname", "hello", "ping", "select")
 SINCE_7_2 = ("client|setinfo",)
 """A command that redis-py sends when it connects; older servers do not know it and refuse a rule that names it."""
@@ -86,10 +89,14 @@ def commands_of(name: str) -> set[str]:
 def _commands(role: Role) -> set[str]:
     commands = {*CONNECTING, *READING}
     if role != "observer":
-        commands |= {*WRITING, *_of_scripts(name for name in script_names() if role == "scheduler" or name not in LEADERS_OWN)}
+        commands |= {*WRITING, *_of_scripts(name for name in _granted(role))}
     if role == "scheduler":
         commands |= {*ASKED_AT_THE_START, *_operations()}
     return commands
+
+
+def _granted(role: Role) -> list[str]:
+    return [name for name in script_names() if name not in BESIDE_RESULTS and (role == "scheduler" or name not in LEADERS_OWN)]
 
 
 def _of_scripts(names: Iterable[str]) -> set[str]:

@@ -3,61 +3,34 @@
 A worker asks Redis three times for each task. The pool, its retries and its measurements take two thirds of the processor time of such a
 call. What goes wrong is told as the pool's client tells it; a call that was interrupted, by a soft time limit as well, ends its connection,
 for the next reply on it would be that call's.
-
-A call may be *posted*: sent, and its reply read when the connection is next used, or by `settle`, whichever comes first. Who posts says
-who heeds the reply, or the error in its place: a call that is posted has no caller any more.
 """
 
 import select
-from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from celery_tw.stores.redis.frames import frame_of
 from celery_tw.stores.redis.scripts import Argument, RedisClient
 
-Heed = Callable[[Any], None]
-"""Takes a reply, or the exception that came in its place; raises nothing."""
-
 
 class OwnConnection:
-    """One connection of *client*'s pool; *heed* is set while the reply to a posted call is unread."""
+    """One connection of *client*'s pool."""
 
     def __init__(self, client: RedisClient) -> None:
         self._owner = client.client()
         self.connection = self._owner.connection
-        self.heed: Heed | None = None
         self._watched: Any = None
         self._poller: Any = None
 
     def send(self, digest: str, number_of_keys: int, keys_and_args: tuple[Argument, ...]) -> None:
-        """Send a script call when nothing is unread, over a new connection when the server has closed this one meanwhile."""
+        """Send a script call, over a new connection when the server has closed this one meanwhile."""
         connection = self.connection
-        if self.heed is not None:
-            self.settle()
-        elif connection._sock is not None and self._has_ended():
+        if connection._sock is not None and self._has_ended():
             connection.disconnect()
         frame = frame_of(connection, ("EVALSHA", digest, number_of_keys, *keys_and_args))
         connection.send_packed_command(frame, check_health=False)
-
-    def settle(self) -> None:
-        """Read the reply to the posted call, if there is one, for who heeds it; raises what Redis does not."""
-        heed, self.heed = self.heed, None
-        if heed is None:
-            return
-        try:
-            reply = self.connection.read_response()
-        except ResponseError as error:
-            heed(error)
-        except BaseException as error:
-            self.connection.disconnect()
-            heed(error)
-            if not isinstance(error, (RedisError, OSError)):  # but a time limit, say: it is for the task that asks now
-                raise
-        else:
-            heed(reply)
 
     def _has_ended(self) -> bool:
         """Return whether the server has closed the connection, or said what nobody asked for.
@@ -95,32 +68,6 @@ class OwnConnections:
             raise
         finally:
             self._idle.append(own)
-
-    def post(self, digest: str, number_of_keys: int, *keys_and_args: Argument, heed: Heed) -> None:
-        """Send a call of the script *digest*; raises what the client raises when it cannot be sent."""
-        own = self._take()
-        try:
-            own.send(digest, number_of_keys, keys_and_args)
-            own.heed = heed
-        except BaseException:
-            own.connection.disconnect()
-            raise
-        finally:
-            self._idle.append(own)
-
-    def settle(self) -> None:
-        """Read the replies to posted calls on the connections that are idle."""
-        for own in self._idle[:]:
-            if own.heed is None:
-                continue
-            try:
-                self._idle.remove(own)
-            except ValueError:  # it is in use, which reads the reply
-                continue
-            try:
-                own.settle()
-            finally:
-                self._idle.append(own)
 
     def script_load(self, text: str) -> Any:
         """Let the server know a script."""

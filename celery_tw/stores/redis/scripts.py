@@ -63,17 +63,6 @@ class Script:
                 client.script_load(self.text)
                 return client.evalsha(self.digest, len(keys), *keys, *args)
 
-    def post(self, own: Any, keys: list[str | bytes], args: list[Argument], *, heed: Callable[[Any], None]) -> None:
-        """Send the script over *own* connections; *heed* takes the reply, or the client's error, when it is read.
-
-        Raises `StoreUnavailable` when it could not be sent.
-        """
-        try:
-            own.post(self.digest, len(keys), *keys, *args, heed=heed)
-        except Exception:
-            with translated_errors(self.name):
-                raise
-
 
 @cache
 def script(name: str) -> Script:

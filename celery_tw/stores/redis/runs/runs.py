@@ -3,6 +3,7 @@
 ::
 
     acquire ─▶ ran ─▶ finish
+       └─────▶ conclude, which stores the result as well
 
 What else is to be known or done about runs is in the parts: `signs`, `checkpoints`, `messages`, `sends`, `under_way`.
 
@@ -12,7 +13,7 @@ which nobody else has any more, for as long as it takes.
 A call whose answer was lost may be repeated: each script answers a repeat as it answered first, or finds that nothing is left to do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from celery_tw.clock import RedisTime
@@ -26,6 +27,7 @@ from celery_tw.stores.redis.runs.messages import RunMessages
 from celery_tw.stores.redis.runs.right import Right
 from celery_tw.stores.redis.runs.sends import Sends
 from celery_tw.stores.redis.runs.signs_of_life import SignsOfLife
+from celery_tw.stores.redis.runs.stored_result import StoredResult
 from celery_tw.stores.redis.runs.under_way import RunsUnderWay
 from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
 
@@ -54,8 +56,7 @@ class Runs:
         # Made once, because each run asks with them.
         self._beginnings = keys.running, keys.token
         self._leadership = keys.leader, keys.seen
-        self._wakings = keys.due, keys.news, keys.news_seq, keys.leader
-        self._finished_before = False
+        self._wakings = keys.due, keys.news, keys.news_seq
 
     def acquire(self, claim: Claim) -> Answer:
         """Begin a run, or learn why not; raises `StoreUnavailable`."""
@@ -106,30 +107,31 @@ class Runs:
             return reply
 
         verdict, *facts = self.finished.ask(call)
-        self._finished_before = True
         return verdict == "ok", int(facts[0]) if facts else 0
 
-    def post_finish(self, right: Right, verb: str, *, mid: str, task_id: str, guards: Sequence[Guard], undone: Callable[[], None]) -> bool:
-        """Send what `finish` sends and read the answer later; *undone* is called then if it was not carried out, or nobody knows.
+    def conclude(self, token: str, result: StoredResult, *, mid: str, task_id: str, guards: Sequence[Guard] = ()) -> bool:
+        """Store *result* and end the run that has come to it; return False, and do nothing, when it is another's by now, or has ended."""
+        digest = digest_of(mid)
 
-        Return False when it is better waited for: the first time, for the server may not know the script yet.
-        """
-        if not self._finished_before:
-            return False
-        keys, args = self._ending(right, verb, mid, task_id, guards, period=self.finished.period())
+        def call(period: int) -> list[Any]:
+            keys: list[str | bytes] = [self.keys.run(mid), self.keys.lease(mid), self.keys.running, self.finished.key(period, digest)]
+            keys += (*self._wakings, self.keys.checkpoint(task_id), result.key)
+            args: list[Argument] = [token, mid, digest, task_id, period, self.finished.kept_ms, NEWS_KEPT, RESERVATION_MS]
+            args += (result.text, result.kept_s)
+            if guards:
+                keys += guard_keys(self.keys, guards)
+                args += (guard.kind for guard in guards)
+            reply: list[Any] = script("conclude_run").run(self.own, keys, args)
+            return reply
 
-        def heed(reply: Any) -> None:
-            if isinstance(reply, BaseException) or reply[1] == b"period":
-                undone()
-
-        script("finish_run").post(self.own, keys, args, heed=heed)
-        return True
+        verdict, *_ = self.finished.ask(call)
+        return bool(verdict == "ok")
 
     def _ending(self, right: Right, verb: str, mid: str, task_id: str, guards: Sequence[Guard], *, period: int) -> Call:
         """Return the keys and the arguments of FINISH."""
         digest = digest_of(mid)
         keys: list[str | bytes] = [self.keys.run(mid), self.keys.lease(mid), self.keys.running, self.finished.key(period, digest)]
-        keys += (*self._wakings, self.keys.checkpoint(task_id))
+        keys += (*self._wakings, self.keys.leader, self.keys.checkpoint(task_id))
         args: list[Argument] = [right.kind, right.value, right.token, verb, mid, digest, task_id, period, self.finished.kept_ms]
         args += (IDEMPOTENCY_KEPT_MS, NEWS_KEPT, RESERVATION_MS, right.counter)
         if guards:
