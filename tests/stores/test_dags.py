@@ -641,6 +641,31 @@ def test_a_server_that_is_silent_is_one_that_does_not_answer(scheme: str) -> Non
             set_up(Database(f"{scheme}://user@127.0.0.1:{port}/x?connect_timeout=2"))
 
 
+@pytest.mark.parametrize("move", ["start", "end"])
+def test_a_connection_that_the_server_has_ended_costs_no_verb(store: Store, url: str, move: str) -> None:
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    endings = {
+        "postgresql": f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}",
+        "mysql": "SELECT concat('KILL ', id) FROM information_schema.processlist WHERE db = database() AND id <> connection_id()",
+    }
+    ending = endings.get(store.database.engine.dialect.name)
+    if ending is None:
+        pytest.skip("a file has no server")
+    store.submit(a={})
+    if move == "end":
+        store.start("a")
+    node_id, other = store.id("a"), Database(url)
+    for (said,) in other.look(lambda connection: connection.execute(text(ending)).all()):
+        if isinstance(said, str):
+            other.look(lambda connection, kill=said: connection.execute(text(kill)))
+    other.close()
+
+    if move == "start":
+        assert store.progress.start(node_id, retries=0, alone=False, now_ms=2)
+    else:
+        assert store.progress.end(node_id, GOOD, now_ms=3).accepted
+
+
 def at_once(number: int, work: Any) -> None:
     """Call *work* in that many threads at one moment, with 0, 1, …; raise what one raised."""
     barrier, errors = threading.Barrier(number), []
