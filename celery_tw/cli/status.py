@@ -6,6 +6,7 @@ import click
 
 from celery_tw.cli.output import json_option, write_facts, write_json, write_table
 from celery_tw.cli.session import wheel_of
+from celery_tw.cli.set_aside import SET_ASIDE_COLUMNS, set_aside_rows
 from celery_tw.cli.words import aged
 from celery_tw.integration.lanes.views import QueueView
 from celery_tw.integration.status import Status
@@ -26,6 +27,9 @@ def status(ctx: click.Context, as_json: bool) -> None:
     click.echo()
     rows = [(member.member_id, member.host, str(member.pid), _role(member.leads), f"{member.skew:.3f} s") for member in found.members]
     write_table(MEMBER_COLUMNS, rows, empty="No scheduler runs: start one with celery -A proj beat -S timewheel")
+    if found.quarantined:
+        click.echo()
+        write_table(SET_ASIDE_COLUMNS, set_aside_rows(found.quarantined), empty="")
 
 
 def _facts(found: Status) -> Iterator[tuple[str, str]]:
@@ -39,7 +43,6 @@ def _facts(found: Status) -> Iterator[tuple[str, str]]:
     for queue in found.lanes:
         yield f"queue {queue.queue}", _queue(queue)
     yield "dead letters", _dead_letters(found)
-    yield "set aside", "; ".join(f"{_member(member)}: {reason}" for member, reason in found.quarantined.items())
     yield "dispatch", _held(found)
 
 
@@ -84,10 +87,6 @@ def _dead_letters(found: Status) -> str:
         return ""
     counts = ", ".join(f"{count} {what}" for what, count in found.dead_letter_counts.items())
     return f"{found.dead_letters}, {found.dead_letter_bytes:,} bytes ({counts}): see tw dlq list"
-
-
-def _member(member: str) -> str:
-    return f"entry {member}" if member.isdigit() else member
 
 
 def _held(found: Status) -> str:

@@ -31,6 +31,7 @@ from celery_tw.integration.publishing.outbox_control import OutboxControl
 from celery_tw.integration.runs.guarding import GuardsNeedBase
 from celery_tw.integration.runs.run_views import RunList
 from celery_tw.integration.safeguards import check_namespace
+from celery_tw.integration.settings_check import CheckSettings
 from celery_tw.integration.spawned_children import copies_of, install_in_children
 from celery_tw.integration.status import Status, read_status
 
@@ -66,6 +67,7 @@ class TimeWheel:
         wheel.deferral = Deferral(app)
         wheel.deferral.install()
         install_in_children(app, lambda copy: cls(copy, guard=None if wheel.guard is None else wheel.guard.patterns))
+        app.steps["worker"].add(CheckSettings)
         app.steps["worker"].add(GuardsNeedBase)
         internal_tasks.register(app)
         app.steps["worker"].add(CarryNodes)

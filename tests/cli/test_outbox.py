@@ -73,6 +73,29 @@ def test_status_counts_them(cli: CommandLine, refuse: Callable[..., str]) -> Non
     assert "1 wait for the broker, 1 of them refused by it, 1 buried" in cli.done("status")
 
 
+def test_status_tells_what_is_set_aside_and_what_to_do_about_it(cli: CommandLine, wheel: TimeWheel, refuse: Callable[..., str]) -> None:
+    message_id = refuse("a")
+    reasons = {"8": "its record is no JSON", "8:2": "its range is none", "message 1-2": "[no note]"}
+    wheel._parts.client.hset(wheel._parts.keys.bad, mapping=reasons)
+
+    lines = [line.split("  ") for line in cli.done("status").splitlines()]
+    found = {cells[0]: [cell.strip() for cell in cells if cell.strip()] for cells in lines if cells[0] in ("entry", "backfill")}
+    assert found["entry"] == ["entry", "8", reasons["8"], "store it again under its name, or tw schedule remove it"]
+    assert found["backfill"] == ["backfill", "8:2", reasons["8:2"], "order it again: tw schedule backfill"]
+    unreadable, message = ([cell.strip() for cell in cells if cell.strip()] for cells in lines if cells[0] == "message")
+    assert unreadable[1:3] == ["1-2", "[no note]"]
+    assert message[1:] == [
+        "shop.report",
+        message_id,
+        "its queue is full",
+        f"tw outbox show {message_id}; then tw outbox requeue or discard",
+    ]
+
+    as_noted = cli.json("status")["status"]["quarantined"]
+    assert reasons.items() <= as_noted.items()
+    assert as_noted[f"message {message_id}"].startswith("{")
+
+
 def test_it_shows_one_message_without_its_secrets(cli: CommandLine, refuse: Callable[..., str]) -> None:
     message_id = refuse("a", password="hush", city="Ulm")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import event, select, text, update
 
 from celery_tw.core.dag_spec import DagSpec, NodeSpec, digest
 from celery_tw.core.dag_state import ENDED, NodeState, OnFailure, RunState, Trigger
@@ -138,6 +138,27 @@ def test_an_end_is_accepted_once(store: Store) -> None:
     assert store.progress.end(top, GOOD, now_ms=3) == Settled(False)
     assert store.progress.end(top, BAD, now_ms=3) == Settled(False)
     assert store.states() == {"top": "succeeded", "left": "queued", "right": "queued", "bottom": "pending"}
+
+
+def test_an_end_that_is_refused_leaves_the_count_of_open_nodes(store: Store) -> None:
+    store.submit(a={}, b={})
+    first = store.id("a")
+    store.end("a")
+    for ended in (GOOD, BAD):
+        assert not store.progress.end(first, ended, now_ms=4).accepted
+    assert store.state is RunState.RUNNING
+    store.end("b")
+    assert store.state is RunState.SUCCEEDED
+
+
+def test_an_edge_takes_as_few_statements_as_its_database_allows(store: Store) -> None:
+    store.submit(a={}, b={"after": "a", "args_from": "a"}, c={})
+    store.start("a")
+    node_id, said = store.id("a"), []
+    event.listen(store.database.engine, "before_cursor_execute", lambda *facts: said.append(facts[2].split()[0]))
+    store.progress.end(node_id, GOOD, now_ms=3)
+    answers = 0 if store.database.engine.dialect.update_returning else 3
+    assert [said.count("UPDATE"), said.count("SELECT")] == [4, answers]
 
 
 def test_a_submit_that_is_repeated_is_one_run(store: Store) -> None:
@@ -618,6 +639,31 @@ def test_a_server_that_is_silent_is_one_that_does_not_answer(scheme: str) -> Non
         port = silent.getsockname()[1]
         with pytest.raises(DatabaseUnavailable, match="does not answer"):
             set_up(Database(f"{scheme}://user@127.0.0.1:{port}/x?connect_timeout=2"))
+
+
+@pytest.mark.parametrize("move", ["start", "end"])
+def test_a_connection_that_the_server_has_ended_costs_no_verb(store: Store, url: str, move: str) -> None:
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    endings = {
+        "postgresql": f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}",
+        "mysql": "SELECT concat('KILL ', id) FROM information_schema.processlist WHERE db = database() AND id <> connection_id()",
+    }
+    ending = endings.get(store.database.engine.dialect.name)
+    if ending is None:
+        pytest.skip("a file has no server")
+    store.submit(a={})
+    if move == "end":
+        store.start("a")
+    node_id, other = store.id("a"), Database(url)
+    for (said,) in other.look(lambda connection: connection.execute(text(ending)).all()):
+        if isinstance(said, str):
+            other.look(lambda connection, kill=said: connection.execute(text(kill)))
+    other.close()
+
+    if move == "start":
+        assert store.progress.start(node_id, retries=0, alone=False, now_ms=2)
+    else:
+        assert store.progress.end(node_id, GOOD, now_ms=3).accepted
 
 
 def at_once(number: int, work: Any) -> None:

@@ -10,7 +10,7 @@ people to see and is fired from the settings of the process that leads.
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -68,17 +68,18 @@ class Static:
 def read_settings(app: Any) -> dict[str, Static]:
     """Return the entries of ``beat_schedule`` and ``add_periodic_task``, by their names in the timetable.
 
-    An entry that is no entry at all is logged and left out; it stops no other.
+    An entry that is no entry at all is left out and stops no other: the leader, who stores them, says so.
     """
-    found: dict[str, Static] = {}
+    return {read.name: read for _, read in _read(app) if isinstance(read, Static)}
+
+
+def _read(app: Any) -> Iterator[tuple[str, Static | Exception]]:
+    """Yield each entry of the settings, by its name there, or what is wrong with it."""
     for name, fields in _with_cleanup(app).items():
         try:
-            static = _static(app, str(name), fields)
+            yield str(name), _static(app, str(name), fields)
         except (CeleryTWError, TypeError, ValueError, OverflowError) as error:
-            logger.error("entry %r of beat_schedule is left out: %s", name, error)
-        else:
-            found[static.name] = static
-    return found
+            yield str(name), error
 
 
 def _with_cleanup(app: Any) -> dict[str, Any]:
@@ -175,8 +176,7 @@ class Installer:
 
         An entry that is written there but cannot be read stays as it was stored.
         """
-        self.statics.clear()
-        self.statics.update(read_settings(self.app))
+        self._read()
         start_ms = self.process_start_ms()
         before = self.timetable.static_names()
         drafts = self._drafts(self.timetable.now_ms())
@@ -184,6 +184,14 @@ class Installer:
             self.on_progress()
             self._store(drafts[first : first + CHUNK], start_ms, before)
         self._remove_gone(before, start_ms)
+
+    def _read(self) -> None:
+        self.statics.clear()
+        for name, read in _read(self.app):
+            if isinstance(read, Static):
+                self.statics[read.name] = read
+            else:
+                logger.error("entry %r of beat_schedule is left out: %s", name, read)
 
     def _drafts(self, now_ms: int) -> list[Draft]:
         drafts = []

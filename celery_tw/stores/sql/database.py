@@ -1,7 +1,9 @@
 """Database: transactions on SQLite, PostgreSQL or MariaDB, with the errors that callers can act on.
 
 A verb is a function of a connection, carried out in one transaction. One that met a deadlock or a locked file is carried out again, because
-its transaction was rolled back. Silence is `DatabaseUnavailable`: the commit may have happened, so each verb is safe to repeat.
+its transaction was rolled back. So is one whose connection turns out to have ended before it would commit: to ask each connection first
+whether it lives would cost as much as one more statement. Silence is `DatabaseUnavailable`: the commit may have happened, so each verb is
+safe to repeat.
 
 SQLite is in WAL mode, and each transaction that may write takes the write lock as it begins: one that reads first and writes then would
 fail where others write. The others read what is committed (READ COMMITTED): a verb reads after it has its run's lock, and must see what the
@@ -60,11 +62,15 @@ class Database:
 
     def _carried_out(self, verb: Callable[[Connection], T], engine: Engine) -> T:
         for attempt in range(1, ATTEMPTS + 1):
+            committing = False
             try:
                 with engine.begin() as connection:
-                    return verb(connection)
+                    answer = verb(connection)
+                    committing = True
+                return answer
             except (OperationalError, InterfaceError, PoolTimeout) as error:
-                if attempt == ATTEMPTS or not _is_rolled_back(error):
+                stale = attempt == 1 and not committing and _has_ended_the_connection(error)
+                if attempt == ATTEMPTS or not (stale or _is_rolled_back(error)):
                     raise DatabaseUnavailable(f"{self.engine.url.render_as_string()} does not answer: {_first_line(error)}") from error
             time.sleep(AGAIN_S * attempt)
         raise AssertionError("unreachable")
@@ -91,7 +97,7 @@ def _engine(url: str) -> Engine:
 
 
 def _server(url: str) -> Engine:
-    engine = create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=_patience(make_url(url)))
+    engine = create_engine(url, isolation_level="READ COMMITTED", connect_args=_patience(make_url(url)))
     if engine.dialect.name == "postgresql":
         event.listen(engine, "begin", _begin_postgres)
     return engine
@@ -137,6 +143,11 @@ def _is_rolled_back(error: Exception) -> bool:
     """Return whether the database says that it undid the transaction in favour of another one."""
     text = str(getattr(error, "orig", error)).lower()
     return isinstance(error, DBAPIError) and any(word in text for word in ("deadlock", "database is locked", "lock wait timeout"))
+
+
+def _has_ended_the_connection(error: Exception) -> bool:
+    """Return whether the connection was found dead; SQLAlchemy then replaces all that were made before."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _first_line(error: Exception) -> str:

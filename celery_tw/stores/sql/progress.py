@@ -15,7 +15,8 @@ from celery_tw.core.node_id import NodeId
 from celery_tw.core.retry_delay import retry_delay_ms
 from celery_tw.errors import UnknownDagRun
 from celery_tw.stores.sql.database import Database
-from celery_tw.stores.sql.settling import Released, Settling
+from celery_tw.stores.sql.moves import Move
+from celery_tw.stores.sql.settling import Given, Released, Settling
 from celery_tw.stores.sql.tables import node, run
 
 
@@ -68,6 +69,12 @@ def _starting(again: ColumnElement[bool]) -> Update:
 _START = _starting(and_(_running, node.c.delivery < _retries))
 _START_ALONE = _starting(_running)
 _UNDER_WAY = select(node.c.node_key, *RETRYING).where(_this, _under_way)
+_END = Move(
+    update(node)
+    .where(_this, _under_way)
+    .values(not_before_ms=None, **{name: bindparam(f"new_{name}") for name in ("state", "result", "by_reference", "error", "ended_ms")}),
+    read=select(node.c.node_key).where(_this),
+)
 _WAITING = select(node.c.number).where(_this, node.c.state == NodeState.QUEUED, node.c.not_before_ms.is_not(None))
 
 
@@ -133,21 +140,43 @@ class Progress:
 
         def write(connection: Connection) -> Settled:
             try:
-                settling = Settling.lock(connection, node_id.run_id, now_ms=now_ms)
+                settling = Settling.lock_for_end(connection, node_id.run_id, now_ms=now_ms)
             except UnknownDagRun:
                 return REFUSED
-            found = connection.execute(_UNDER_WAY, _at(node_id)).one_or_none()
-            if found is None:
-                return REFUSED
-            failed, cancelled = ended.state is NodeState.FAILED, settling.state is RunState.CANCELLED
-            if failed and not cancelled and not ended.final and found.retries_left > 0:
-                retry(settling, node_id, found, error=ended.error)
-                return settled(settling, found.node_key, NodeState.QUEUED)
-            how = replace(ended, state=NodeState.CANCELLED) if failed and cancelled else ended
-            finish(settling, node_id.number, how)
-            return settled(settling, found.node_key, how.state)
+            return _failed(settling, node_id, ended) if ended.state is NodeState.FAILED else _done(settling, node_id, ended)
 
         return self.database.transaction(write)
+
+
+def _done(settling: Settling, node_id: NodeId, ended: Ended) -> Settled:
+    """End an attempt that need not be tried again, if it is under way."""
+    written = {f"new_{name}": value for name, value in _written(ended).items()}
+    found = _END.make(settling.connection, {**_at(node_id), **written, "new_ended_ms": settling.now_ms})
+    if not found:
+        return _refused(settling)
+    key = found[0].node_key
+    settling.keep(node_id.number, Given(key, str(node_id), ended.result, ended.by_reference))
+    settling.end([node_id.number])
+    return settled(settling, key, ended.state)
+
+
+def _failed(settling: Settling, node_id: NodeId, ended: Ended) -> Settled:
+    """End an attempt that failed, if it is under way, or let the next one begin."""
+    found = settling.connection.execute(_UNDER_WAY, _at(node_id)).one_or_none()
+    if found is None:
+        return _refused(settling)
+    cancelled = settling.state is RunState.CANCELLED
+    if not cancelled and not ended.final and found.retries_left > 0:
+        retry(settling, node_id, found, error=ended.error)
+        return settled(settling, found.node_key, NodeState.QUEUED)
+    how = replace(ended, state=NodeState.CANCELLED) if cancelled else ended
+    finish(settling, node_id.number, how)
+    return settled(settling, found.node_key, how.state)
+
+
+def _refused(settling: Settling) -> Settled:
+    settling.close()
+    return REFUSED
 
 
 def settled(settling: Settling, key: str, state: NodeState | None) -> Settled:
@@ -167,9 +196,12 @@ def retry(settling: Settling, node_id: NodeId, found: Row[Any], *, error: str) -
 
 def finish(settling: Settling, number: int, ended: Ended) -> None:
     """End a node for good."""
-    values = {"state": ended.state, "result": ended.result, "by_reference": int(ended.by_reference), "error": ended.error or None}
-    settling.change([number], ended_ms=settling.now_ms, not_before_ms=None, **values)
+    settling.change([number], ended_ms=settling.now_ms, not_before_ms=None, **_written(ended))
     settling.end([number])
+
+
+def _written(ended: Ended) -> dict[str, Any]:
+    return {"state": ended.state, "result": ended.result, "by_reference": int(ended.by_reference), "error": ended.error or None}
 
 
 def _is(node_id: NodeId) -> ColumnElement[bool]:

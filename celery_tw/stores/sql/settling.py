@@ -27,14 +27,17 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
+    exists,
     func,
     select,
     update,
 )
 
-from celery_tw.core.dag_state import RUN_ENDED, NodeState, OnFailure, Parent, RunState, Trigger, Verdict, decide, outcome
+from celery_tw.core.dag_state import ENDED, RUN_ENDED, NodeState, OnFailure, Parent, RunState, Trigger, Verdict, decide, outcome
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import UnknownDagRun
+from celery_tw.stores.sql.moves import Move
 from celery_tw.stores.sql.tables import edge, node, run
 
 CHUNK = 500
@@ -53,24 +56,34 @@ _just_here = and_(node.c.run_id == _at_run, node.c.number == bindparam("at"))
 _edges = and_(edge.c.run_id == _at_run, edge.c.parent.in_(bindparam("ended", expanding=True)))
 _edges_of_one = and_(edge.c.run_id == _at_run, edge.c.parent == bindparam("ended"))
 _times = select(func.count()).where(_edges, edge.c.child == node.c.number).correlate(node).scalar_subquery()
-_parent = node.alias("parent")
-_not_succeeded = (
-    select(func.count())
-    .select_from(edge.join(_parent, and_(_parent.c.run_id == edge.c.run_id, _parent.c.number == edge.c.parent)))
-    .where(edge.c.run_id == node.c.run_id, edge.c.child == node.c.number, _parent.c.state != NodeState.SUCCEEDED)
-    .correlate(node)
-    .scalar_subquery()
-    .label("parents_that_did_not_succeed")
-)
+_due = and_(node.c.unresolved == 0, node.c.state == NodeState.PENDING)
+_ended_otherwise = node.alias("ended_otherwise")
+_not_all_well = exists(
+    select(_ended_otherwise.c.state).where(
+        _ended_otherwise.c.run_id == _at_run, _ended_otherwise.c.state.in_(sorted(ENDED - {NodeState.SUCCEEDED}))
+    )
+).label("not_all_well")
 _ways = (node.c.number, node.c.attempt, node.c.node_key, node.c.signature, node.c.args_from, node.c.for_each, node.c.trigger_rule)
+_ways_if_due = (*_ways[:3], case((_due, node.c.signature)).label("signature"), *_ways[4:])
+_how_it_stands: tuple[Any, ...] = (run.c.id, run.c.name, run.c.entry, run.c.state, run.c.open_nodes, run.c.ended_ms)
 
-_LOCK = select(run).where(run.c.id == _at_run).with_for_update()
-_COUNT_DOWN = update(node).where(_children(_edges_of_one)).values(unresolved=node.c.unresolved - 1)
-_COUNT_SEVERAL_DOWN = update(node).where(_children(_edges)).values(unresolved=node.c.unresolved - _times)
-_DUE, _DUE_AFTER_SEVERAL = (
-    select(*_ways, _not_succeeded).where(_children(edges), node.c.unresolved == 0, node.c.state == NodeState.PENDING)
-    for edges in (_edges_of_one, _edges)
+
+def _counting_down(edges: ColumnElement[bool], times: ColumnElement[int] | int) -> Move:
+    """Return the move whose rows are children; those that are *due* wait for nobody any more."""
+    return Move(
+        update(node).where(_children(edges)).values(unresolved=node.c.unresolved - times),
+        read=select(*_ways, _due.label("due"), _not_all_well).where(_children(edges), _due),
+        returns=(*_ways_if_due, _due.label("due"), _not_all_well),
+    )
+
+
+_LOCK = select(*_how_it_stands).where(run.c.id == _at_run).with_for_update()
+_LOCK_FOR_END = Move(
+    update(run).where(run.c.id == _at_run).values(open_nodes=run.c.open_nodes - 1),
+    read=select(*_how_it_stands).where(run.c.id == _at_run),
 )
+_COUNT_DOWN = _counting_down(_edges_of_one, 1)
+_COUNT_SEVERAL_DOWN = _counting_down(_edges, _times)
 _NODES = select(*_ways).where(_here)
 _RESULTS = select(node.c.number, node.c.attempt, node.c.node_key, node.c.result, node.c.by_reference).where(_here)
 _ENDS = select(node.c.state, node.c.on_failure).where(node.c.run_id == _at_run).distinct()
@@ -116,21 +129,23 @@ class Released:
 
 
 class Settling:
-    """One run, locked, in one transaction; *released* is what is to be sent when it is committed."""
+    """One run, locked, in one transaction; *counted* nodes are counted as ended already in the row as it was *locked*."""
 
-    def __init__(self, connection: Connection, locked: Row[Any], *, now_ms: int) -> None:
+    def __init__(self, connection: Connection, locked: Row[Any], *, now_ms: int, counted: int = 0) -> None:
         self.connection = connection
         self.run_id: str = locked.id
         self.dag: str = locked.name
         self.entry: str | None = locked.entry
         self.state = RunState(locked.state)
-        self.open_nodes: int = locked.open_nodes
+        self.open_nodes: int = locked.open_nodes + counted
         self.ended_ms: int | None = locked.ended_ms
         self.now_ms = now_ms
+        self._stands = (locked.open_nodes, self.state, self.ended_ms)
         self._to_send: list[int] = []
         self._rows: dict[int, Row[Any]] = {}
         self._all_succeeded: set[int] = set()
         self._due_ms: dict[int, int | None] = {}
+        self._results: dict[int, Given] = {}
 
     @classmethod
     def lock(cls, connection: Connection, run_id: str, *, now_ms: int) -> "Settling":
@@ -139,6 +154,17 @@ class Settling:
         if locked is None:
             raise UnknownDagRun(run_id)
         return cls(connection, locked, now_ms=now_ms)
+
+    @classmethod
+    def lock_for_end(cls, connection: Connection, run_id: str, *, now_ms: int) -> "Settling":
+        """Lock the run and count one of its nodes as ended in the same write; `close` takes that back where none did.
+
+        Raises `UnknownDagRun`.
+        """
+        locked = _LOCK_FOR_END.make(connection, {"at_run": run_id})
+        if not locked:
+            raise UnknownDagRun(run_id)
+        return cls(connection, locked[0], now_ms=now_ms, counted=1)
 
     # Moves
 
@@ -165,6 +191,10 @@ class Settling:
             self.open_nodes -= len(ended)
             ended = self.decide(self._count_down(ended))
 
+    def keep(self, number: int, result: Given) -> None:
+        """Remember the result of a node, which was written in this very transaction, for its children."""
+        self._results[number] = result
+
     def decide(self, numbers: Sequence[int]) -> list[int]:
         """Decide those nodes, whose parents have all ended; return which of them will not run and have ended so."""
         parents = self._parents([number for number in numbers if number not in self._all_succeeded])
@@ -182,7 +212,8 @@ class Settling:
         if self.state in (RunState.RUNNING, RunState.PAUSED) and self.open_nodes == 0:
             self.state = outcome(self._ends())
         ended_ms = (self.ended_ms or self.now_ms) if self.state in RUN_ENDED else None
-        self._execute(_CLOSE, new_open_nodes=self.open_nodes, new_state=self.state, new_ended_ms=ended_ms)
+        if self._stands != (self.open_nodes, self.state, ended_ms):
+            self._execute(_CLOSE, new_open_nodes=self.open_nodes, new_state=self.state, new_ended_ms=ended_ms)
         rows = self._read(self._to_send)
         given = self._given(sorted({number for row in rows for number in _givers(row)}))
         return [self._release(row, given) for row in rows]
@@ -197,11 +228,11 @@ class Settling:
         due: dict[int, Row[Any]] = {}
         for chunk in chunks(ended):
             one = len(chunk) == 1
-            values = {"ended": chunk[0] if one else chunk}
-            self._execute(_COUNT_DOWN if one else _COUNT_SEVERAL_DOWN, **values)
-            due |= {row.number: row for row in self._execute(_DUE if one else _DUE_AFTER_SEVERAL, **values)}
+            move = _COUNT_DOWN if one else _COUNT_SEVERAL_DOWN
+            children = move.make(self.connection, {"at_run": self.run_id, "ended": chunk[0] if one else chunk})
+            due |= {row.number: row for row in children if row.due}
         self._rows |= due
-        self._all_succeeded |= {number for number, row in due.items() if not row.parents_that_did_not_succeed}
+        self._all_succeeded |= {number for number, row in due.items() if not row.not_all_well}
         return sorted(due)
 
     def _read(self, numbers: Sequence[int]) -> list[Row[Any]]:
@@ -234,12 +265,11 @@ class Settling:
         )
 
     def _given(self, numbers: Sequence[int]) -> dict[int, Given]:
-        given = {}
-        for chunk in chunks(numbers):
+        for chunk in chunks([number for number in numbers if number not in self._results]):
             for row in self._execute(_RESULTS, at=chunk):
                 task_id = str(NodeId(self.run_id, row.number, row.attempt))
-                given[row.number] = Given(row.node_key, task_id, row.result, bool(row.by_reference))
-        return given
+                self.keep(row.number, Given(row.node_key, task_id, row.result, bool(row.by_reference)))
+        return self._results
 
 
 def _givers(row: Row[Any]) -> list[int]:
