@@ -3,7 +3,11 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from statistics import median
 
 from celery import Celery
 
@@ -28,38 +32,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--entries", type=int, default=50_000, help="one-time tasks due at once (default %(default)s)")
     parser.add_argument("--recurring", type=int, default=10_000, help="recurring entries due at once (default %(default)s)")
     parser.add_argument("--redbeat-entries", type=int, default=5_000, help="entries due at once for RedBeat (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; each contender but beat has its turn in each (default %(default)s)")
     parser.add_argument("--box", type=float, default=10.0, metavar="SECONDS", help="time box of RedBeat and beat (default %(default)s)")
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What the contenders did one right after the other: what slows the machine down for a while slows them all down."""
+
+    one_time: Filling
+    bare: Filling
+    red_beat: Filling
+    recurring: Filling
+    stored_per_s: float
+    saved_per_s: float
+
+
 def run(options: argparse.Namespace) -> Report:
-    """Measure all contenders, each on an empty server."""
-    report = Report("dispatch")
-    one_time, bare = _one_time_and_bare(options.entries)
-    recurring, stored_per_s = _recurring(options.recurring)
-    red_beat, saved_per_s = _red_beat(options.redbeat_entries, options.box)
+    """Measure all contenders, each on an empty server, round after round; ratios are the medians of the rounds' own."""
+    rounds = [_round(options) for _ in range(options.rounds)]
     beat = _beat(options.recurring, options.box)
-    _add(report, "celery-tw, one-time", options.entries, one_time, baseline=red_beat)
-    _add(report, "celery-tw, recurring", options.recurring, recurring, stored_per_s, baseline=red_beat)
-    _add(report, "bare Lua loop", options.entries, bare, baseline=red_beat)
-    _add(report, "RedBeat", options.redbeat_entries, red_beat, saved_per_s, baseline=red_beat)
-    _add(report, "celery beat", options.recurring, beat, baseline=red_beat)
-    report.find("one-time / RedBeat", one_time.per_s / red_beat.per_s, at_least=50)
-    report.find("one-time / bare Lua loop", one_time.per_s / bare.per_s, at_least=0.5)
-    report.find("recurring / RedBeat", recurring.per_s / red_beat.per_s, at_least=20)
-    report.find("schedule_many of recurring / RedBeat's save", stored_per_s / saved_per_s, at_least=10)
+    report = Report("dispatch")
+    for who, due, filling in (
+        ("celery-tw, one-time", options.entries, attrgetter("one_time")),
+        ("celery-tw, recurring", options.recurring, attrgetter("recurring")),
+        ("bare Lua loop", options.entries, attrgetter("bare")),
+        ("RedBeat", options.redbeat_entries, attrgetter("red_beat")),
+    ):
+        seen = [filling(each) for each in rounds]
+        rate, share = median(each.per_s for each in seen), _ratio(rounds, filling, attrgetter("red_beat"))
+        report.add(who, due_at_once=due, sent=min(each.count for each in seen), per_s=round(rate), of_redbeat=round(share, 2))
+    report.add("celery beat", due_at_once=options.recurring, sent=beat.count, per_s=round(beat.per_s))
+    report.add("celery-tw, stored by schedule_many", per_s=round(median(each.stored_per_s for each in rounds)))
+    report.add("RedBeat, stored by save", per_s=round(median(each.saved_per_s for each in rounds)))
+    report.find("one-time / RedBeat", _ratio(rounds, attrgetter("one_time"), attrgetter("red_beat")), at_least=50)
+    report.find("one-time / bare Lua loop", _ratio(rounds, attrgetter("one_time"), attrgetter("bare")), at_least=0.5)
+    report.find("recurring / RedBeat", _ratio(rounds, attrgetter("recurring"), attrgetter("red_beat")), at_least=20)
+    stored = median(each.stored_per_s / each.saved_per_s for each in rounds)
+    report.find("schedule_many of recurring / RedBeat's save", stored, at_least=10)
     return report
 
 
-def _add(report: Report, who: str, due: int, seen: Filling, stored_per_s: float | None = None, *, baseline: Filling) -> None:
-    report.add(
-        who,
-        due_at_once=due,
-        sent=seen.count,
-        seconds=round(seen.end_s - seen.start_s, 3),
-        per_s=round(seen.per_s),
-        of_redbeat=round(seen.per_s / baseline.per_s, 2),
-        stored_per_s=None if stored_per_s is None else round(stored_per_s),
-    )
+def _ratio(rounds: Sequence[Round], one: Callable[[Round], Filling], other: Callable[[Round], Filling]) -> float:
+    return median(one(each).per_s / other(each).per_s for each in rounds)
+
+
+def _round(options: argparse.Namespace) -> Round:
+    one_time, bare = _one_time_and_bare(options.entries)
+    red_beat, saved_per_s = _red_beat(options.redbeat_entries, options.box)
+    recurring, stored_per_s = _recurring(options.recurring)
+    return Round(one_time, bare, red_beat, recurring, stored_per_s, saved_per_s)
 
 
 def _one_time_and_bare(count: int) -> tuple[Filling, Filling]:

@@ -11,7 +11,7 @@ from tests.requirements import require, why_no_rabbitmq
 
 ROOT = Path(__file__).parent.parent
 SMALL = {
-    "dispatch": ["--entries=40", "--recurring=20", "--redbeat-entries=10", "--box=1"],
+    "dispatch": ["--entries=40", "--recurring=20", "--redbeat-entries=10", "--box=1", "--rounds=1"],
     "accuracy": ["--entries=3", "--seconds=2", "--held=20"],
     "startup": ["--entries=200", "--peer-entries=5", "--sample=50", "--idle=1"],
     "failover": ["--repeat=1"],
