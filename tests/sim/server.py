@@ -70,8 +70,7 @@ class Server:
     def break_connections(self) -> None:
         """Let every open connection be broken when it is used next, and the answers on it be lost."""
         self.generation += 1
-        for strand in self._readers:
-            self.timeline.wake(strand)
+        self._wake_readers()
 
     def wait_for_news(self, us: int) -> None:
         """Let the running strand sleep until the news change, at most *us*."""
@@ -89,6 +88,10 @@ class Server:
         if self.before_news is not None:
             strike, self.before_news = self.before_news, None
             strike()
+        self._wake_readers()
+
+    def _wake_readers(self) -> None:
+        """Let them go on in the order of their names: that of a set is another in each process, and a history has to be the same in all."""
         for strand in sorted(self._readers, key=lambda strand: strand.name):
             self.timeline.wake(strand)
 
