@@ -27,7 +27,8 @@ from celery_tw.integration.messages.silent_channel import silent_channel
 from celery_tw.stores.redis.envelope import NEUTRAL
 
 CLIENT_NAME = "celery-tw"
-MAX_CONNECTIONS = 100
+MAX_CONNECTIONS = 1000
+"""One for each task that a worker runs at a time, at most for a moment each; some pools run hundreds."""
 
 
 def connect(app: Any, *, timeout_s: float = 0.8) -> Redis:
@@ -117,7 +118,7 @@ def servers(app: Any, url: str | None = None) -> list[str]:
 def place_of(pool: Any) -> str | None:
     """Return the server, the database and the user of a connection *pool*; None when they may be others at the next connection."""
     where = getattr(pool, "connection_kwargs", None)
-    if where is None or _sentinels(pool) or where.get("credential_provider"):
+    if where is None or isinstance(pool, FailoverPool) or _sentinels(pool) or where.get("credential_provider"):
         return None
     return f"{where.get('username') or ''}@{_server(pool)}"
 

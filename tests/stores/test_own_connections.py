@@ -1,4 +1,4 @@
-"""A connection of the thread's own: what it answers, and what becomes of it when a call goes wrong."""
+"""Connections of our own: what they answer, and what becomes of one when a call goes wrong."""
 
 import threading
 
@@ -6,10 +6,12 @@ import pytest
 import redis
 
 from celery_tw.errors import StoreUnavailable
-from celery_tw.stores.redis.own_connections import OwnConnections
+from celery_tw.integration.failover import FailoverPool
+from celery_tw.stores.redis.own_connections import MOST_IDLE, OwnConnections
 from celery_tw.stores.redis.scripts import Script
 from tests.cutting import CuttingProxy
 from tests.running import running_server
+from tests.waiting import wait_until
 
 ECHO, FAIL = "return ARGV[1]", "return redis.error_reply('WRONG')"
 
@@ -92,6 +94,29 @@ def test_a_call_that_is_interrupted_ends_its_connection(
     with pytest.raises(SystemExit):
         own.evalsha(sha, 0, "b")
     assert own.evalsha(sha, 0, "c") == b"c"
+
+
+def test_after_a_failure_the_next_call_goes_to_the_server_that_the_pool_has_then() -> None:
+    with running_server() as first, running_server() as second, first.client() as one, second.client() as other:
+        for client in (one, other):
+            digest(client, ECHO)
+        own = OwnConnections(redis.Redis.from_pool(FailoverPool([one.connection_pool, other.connection_pool])))
+        sha = digest(one, ECHO)
+        assert own.evalsha(sha, 0, "a") == b"a"
+        first.kill()
+        with pytest.raises((redis.exceptions.ConnectionError, OSError)):
+            own.evalsha(sha, 0, "b")
+        assert own.evalsha(sha, 0, "c") == b"c"
+
+
+def test_after_a_burst_the_pool_has_its_connections_back(own: OwnConnections, redis_client: redis.Redis) -> None:
+    before = connections(redis_client)
+    burst = [own._take() for _ in range(MOST_IDLE + 5)]
+    assert connections(redis_client) == before + len(burst)
+    for each in burst:
+        own._keep(each)
+    assert len(own._idle) == MOST_IDLE
+    wait_until(lambda: connections(redis_client) <= before + 1 + MOST_IDLE, message="the others to be closed; one more asks")
 
 
 def test_a_server_that_is_away_is_told_as_ever() -> None:

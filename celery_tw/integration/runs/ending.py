@@ -13,10 +13,12 @@ from celery.states import REVOKED
 
 from celery_tw.errors import StoreRefused, StoreUnavailable
 from celery_tw.failpoints import failpoint
+from celery_tw.integration.runs.last_call import LastCall
 from celery_tw.runtime.run import Run, State
 from celery_tw.stores.redis.runs.right import Right
 from celery_tw.stores.redis.runs.runs import Runs
 from celery_tw.stores.redis.runs.stored_result import StoredResult
+from celery_tw.stores.redis.scripts import asked_twice
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +39,27 @@ class Ending:
             self._lay_to_rest(run)
         if run.state in (State.LOST, State.YIELDED):
             return
-        if state is None and run.long and run.state is not State.DONE:
-            self._return(task, run)
-            return
         if run.state is not State.DONE:
-            self._end_or_warn(task, run, str(run.state) if run.state in (State.CANCELLED, State.FAILED) else _verb(state, retval))
+            self._end_open(task, run, state, retval)
         failpoint("R5")
 
-    def finish(self, run: Run, verb: str) -> bool:
-        """End *run*, or set it free, and wait for the answer; return False when it is another's by now."""
-        return _asked_again(
-            lambda: self.runs.finish(Right.of_token(run.token), verb, mid=run.mid, task_id=run.task_id, guards=run.guards)[0]
+    def _end_open(self, task: Any, run: Run, state: str | None, retval: Any) -> None:
+        if state is None and run.long:
+            self._return(task, run)
+            return
+        self._end_or_warn(task, run, str(run.state) if run.state in (State.CANCELLED, State.FAILED) else _verb(state, retval))
+
+    def last_call(self, run: Run, result: StoredResult | None) -> LastCall:
+        """Return the call that ends a run that is done, and stores its *result* in the same step, if there is one to be stored."""
+        if result is None:
+            return LastCall(lambda: self._finish(run, "done"), has_ended=lambda: self.runs.has_ended(run.mid))
+        return LastCall(
+            lambda: self.runs.conclude(run.token, result, mid=run.mid, task_id=run.task_id, guards=run.guards),
+            has_ended=lambda: self.runs.keeps(result),
         )
 
-    def conclude(self, run: Run, result: StoredResult) -> bool:
-        """Store the *result* of *run* and end it, in one step; return False when it is another's by now."""
-        return _asked_again(lambda: self.runs.conclude(run.token, result, mid=run.mid, task_id=run.task_id, guards=run.guards))
+    def _finish(self, run: Run, verb: str) -> bool:
+        return self.runs.finish(Right.of_token(run.token), verb, mid=run.mid, task_id=run.task_id, guards=run.guards)[0]
 
     def _end_or_warn(self, task: Any, run: Run, verb: str) -> None:
         try:
@@ -61,7 +68,7 @@ class Ending:
             logger.warning("%s[%s] ended as %s, which was not put on record: %s", run.task, run.task_id, verb, error)
 
     def _end(self, task: Any, run: Run, verb: str) -> None:
-        self.finish(run, verb)
+        asked_twice(lambda: self._finish(run, verb))
         if verb == "retried" and self.runs.cancelled_since(run.task_id, int(run.token)):
             error = TaskRevokedError("cancelled")  # its chord knows; but RETRY was written after what the canceller wrote
             task.backend.store_result(run.task_id, error, REVOKED, request=task.request)
@@ -71,7 +78,7 @@ class Ending:
         try:
             (record,) = self.runs.under_way.read([run.mid]) or (None,)
             if record is None or record.envelope is None or record.token != run.token:
-                self.finish(run, "free")
+                asked_twice(lambda: self._finish(run, "free"))
             else:
                 self.reassign(Right.of_token(run.token), "yielded", run.mid, run.task_id, record.envelope, delay_ms=RETURN_DELAY_MS)
         except (StoreUnavailable, StoreRefused) as error:
@@ -82,15 +89,6 @@ class Ending:
             self.runs.signs.lay_to_rest(run.mid)
         except StoreUnavailable as error:
             logger.debug("%s[%s] has ended, which a replay of it learns later: %s", run.task, run.task_id, error)
-
-
-def _asked_again(ask: Callable[[], bool]) -> bool:
-    """Return the answer of the call that ends a run; true if it has to be made again, for the first may have ended the run."""
-    try:
-        return ask()
-    except StoreUnavailable:
-        ask()
-        return True
 
 
 def _verb(state: str | None, retval: Any) -> str:

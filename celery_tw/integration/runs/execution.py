@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from celery.app.trace import task_has_custom
 from celery.exceptions import Ignore, Reject, Retry
 
 from celery_tw import events
@@ -25,7 +26,8 @@ from celery_tw.core.node_id import NodeId
 from celery_tw.errors import StoreUnavailable, TaskCancelled, TaskYielded
 from celery_tw.failpoints import failpoint
 from celery_tw.integration.runs.ending import Ending
-from celery_tw.integration.runs.kept_results import ignores_result
+from celery_tw.integration.runs.kept_results import ignores_result, keep_from_storing
+from celery_tw.integration.runs.last_call import LastCall
 from celery_tw.integration.runs.outcomes import Retries, Returned, Unshown
 from celery_tw.integration.runs.postponed import Postponed
 from celery_tw.integration.runs.results_at_hand import ResultsAtHand
@@ -96,12 +98,14 @@ class Execution:
     def _conclude(self, task: Any, run: Run, result: Any) -> Any:
         """Put the result on record, or the end of the run if nothing is left to do with it."""
         failpoint("R2")
-        end = self._end_at_once(task, run, result)
-        if end is not None:
-            if not self._until_lost(run, end):
+        if run.state is State.LOST:
+            raise self._zombie(run)
+        last_call = self._last_call(task, run, result)
+        if last_call is not None:
+            if not self._until_lost(run, last_call):
                 raise self._zombie(run)
             run.move(State.DONE)
-            task.request.ignore_result = True  # what Celery would store is stored
+            keep_from_storing(task.request)
             failpoint("R3")
             return result
         outcome = Returned(result).write()
@@ -114,15 +118,15 @@ class Execution:
         failpoint("R3")
         return result
 
-    def _end_at_once(self, task: Any, run: Run, result: Any) -> Callable[[], bool] | None:
+    def _last_call(self, task: Any, run: Run, result: Any) -> LastCall | None:
         """Return what ends the run with its body; None when something is left to do before that."""
         request = task.request
-        if _sends_something(request) or any(guard.kind == "idem" for guard in run.guards):
+        if _is_followed(task, request) or any(guard.kind == "idem" for guard in run.guards):
             return None
         if ignores_result(task.app, task, request):
-            return partial(self.ending.finish, run, "done")
+            return self.ending.last_call(run, None)
         stored = self.results.of(task, request, result)
-        return None if stored is None else partial(self.ending.conclude, run, stored)
+        return None if stored is None else self.ending.last_call(run, stored)
 
     def _until_lost(self, run: Run, ask: Callable[[], bool]) -> bool:
         """Ask until Redis answers or the lease is trusted no longer."""
@@ -144,6 +148,8 @@ class Execution:
         return Reject("lost to another process", requeue=True)
 
 
-def _sends_something(request: Any) -> bool:
-    """Return whether a message, or the next step of a chord or a DAG, follows the success of a task."""
-    return bool(request.callbacks or request.chain or request.chord or NodeId.parse(request.id))
+def _is_followed(task: Any, request: Any) -> bool:
+    """Return whether a message, the next step of a chord or a DAG, or a handler of the task itself follows its success."""
+    if request.callbacks or request.chain or request.chord or NodeId.parse(request.id):
+        return True
+    return bool(task_has_custom(task, "on_success") or task_has_custom(task, "after_return"))

@@ -3,7 +3,8 @@
 ::
 
     Task.__call__ ─▶ ACQUIRE ─▶ body ─▶ RAN ─▶ (Celery: chain, callbacks, result) ─▶ task_postrun ─▶ FINISH ─▶ (parent: ack)
-                        │       (`execution`)                                                       (`ending`)
+                        │         │ (`execution`)                                                   (`ending`)
+                        │         └▶ CONCLUDE: the result and the end in one step, where nothing follows ─▶ (parent: ack)
                         ├ done         Ignore: a late copy of a message that is dealt with
                         ├ ran          what is on record: a predecessor died before it had passed it on (see `outcomes`)
                         └ busy, wait   Postponed: the parent, which has the message, parks it in the timetable
@@ -122,7 +123,10 @@ class Runner:
             raise Ignore("lost too often")
         self._count_redelivery(request, run)
         failpoint("R1")
-        return self.execution.run(task, run, args, kwargs)
+        result = self.execution.run(task, run, args, kwargs)
+        if run.state is State.DONE:
+            self.heartbeat.remove(run)
+        return result
 
     def _let_die(self, mid: str) -> None:
         """Put a replay off while the run that it comes after still lives: it was buried, but its process may not know so yet."""

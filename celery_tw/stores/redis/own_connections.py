@@ -14,6 +14,9 @@ from redis.exceptions import ResponseError
 from celery_tw.stores.redis.frames import frame_of
 from celery_tw.stores.redis.scripts import Argument, RedisClient
 
+MOST_IDLE = 10
+"""More are there only while more tasks end at once: a pool of connections is bounded, and others need some of it."""
+
 
 class OwnConnection:
     """One connection of *client*'s pool."""
@@ -31,6 +34,11 @@ class OwnConnection:
             connection.disconnect()
         frame = frame_of(connection, ("EVALSHA", digest, number_of_keys, *keys_and_args))
         connection.send_packed_command(frame, check_health=False)
+
+    def give_back(self) -> None:
+        """End the connection, and let the pool have it."""
+        self.connection.disconnect()
+        self._owner.close()
 
     def _has_ended(self) -> bool:
         """Return whether the server has closed the connection, or said what nobody asked for.
@@ -56,18 +64,22 @@ class OwnConnections:
         self._idle: list[OwnConnection] = []
 
     def evalsha(self, digest: str, number_of_keys: int, *keys_and_args: Argument) -> Any:
-        """Run the script *digest* and return its reply; raises what the client raises."""
+        """Run the script *digest* and return its reply; raises what the client raises.
+
+        A connection on which anything went wrong is given back: the pool's next one may lead to another server.
+        """
         own = self._take()
         try:
             own.send(digest, number_of_keys, keys_and_args)
-            return own.connection.read_response()
+            reply = own.connection.read_response()
         except ResponseError:
+            self._keep(own)
             raise
         except BaseException:
-            own.connection.disconnect()
+            own.give_back()
             raise
-        finally:
-            self._idle.append(own)
+        self._keep(own)
+        return reply
 
     def script_load(self, text: str) -> Any:
         """Let the server know a script."""
@@ -79,3 +91,9 @@ class OwnConnections:
             return self._idle.pop()
         except IndexError:
             return OwnConnection(self._client)
+
+    def _keep(self, own: OwnConnection) -> None:
+        if len(self._idle) < MOST_IDLE:
+            self._idle.append(own)
+        else:
+            own.give_back()

@@ -42,6 +42,7 @@ while at <= #ARGV do
     end
   else
     redis.call('ZADD', zombies, string.format('%.0f', now), mid)
+    redis.call('ZREMRANGEBYSCORE', zombies, '-inf', string.format('%.0f', now - tonumber(kept)))
     redis.call('PEXPIRE', zombies, kept)
   end
   statuses[#statuses + 1] = status

@@ -10,7 +10,7 @@ local token, mid, digest, task_id, period, kept, news_kept, reservation, text, r
 if math.floor(now / tonumber(kept)) ~= tonumber(period) then return {now_text, 'period'} end
 if redis.call('HGET', run, 'token') ~= token then return {now_text, 'refused'} end
 
-if not string.find(redis.call('GET', result) or '', '^{"status": "SUCCESS"') then
+if not string.find(redis.call('GETRANGE', result, 0, 30), '^{"status": ?"SUCCESS"') then
   if result_kept == '0' then redis.call('SET', result, text) else redis.call('SETEX', result, result_kept, text) end
   redis.call('PUBLISH', result, text)
 end

@@ -92,6 +92,19 @@ class Runs:
         with translated_errors("EXISTS"):
             return bool(self.client.exists(self.keys.run(mid)))
 
+    def has_ended(self, mid: str) -> bool:
+        """Return whether a run has ended for good."""
+        digest = digest_of(mid)
+        with translated_errors("SISMEMBER"), self.client.pipeline(transaction=False) as pipe:
+            for key in self.finished.keys(self.finished.period(), digest):
+                pipe.sismember(key, digest)
+            return any(pipe.execute())
+
+    def keeps(self, result: StoredResult) -> bool:
+        """Return whether this very *result* is stored; its text tells the microsecond in which it was made."""
+        with translated_errors("GET"):
+            return bool(self.client.get(result.key) == result.text.encode())
+
     def cancelled_since(self, task_id: str, since_ms: int) -> bool:
         """Return whether a task was cancelled at or after *since_ms*, in Redis time; storing it again lets that be forgotten."""
         with translated_errors("ZSCORE"):
