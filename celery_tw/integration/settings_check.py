@@ -1,7 +1,7 @@
 """Settings check: a worker whose ``tw_*`` settings cannot be used says so when it starts, and not when a task first needs them.
 
-Wrong settings keep it from starting, as they do beat. Settings that are right but name no Redis do not: tasks that ask nothing of the time
-wheel run without one.
+A wrong setting keeps it from starting, as it does beat. One that is only missing (a Redis, or a name for an app that has none) does not:
+tasks that ask nothing of the time wheel run without.
 """
 
 import logging
@@ -15,13 +15,21 @@ from celery_tw.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+STAND_IN = "unnamed"
+
 
 class CheckSettings(bootsteps.Step):
-    """Keeps a worker from starting that has wrong settings; raises `ImproperlyConfigured`."""
+    """Keeps a worker from starting that has wrong settings: SystemExit, with what is wrong in its log as well."""
 
     def create(self, worker: Any) -> None:
-        Settings.read(worker.app.conf, app_name=worker.app.main)
+        conf, name = worker.app.conf, worker.app.main
         try:
+            Settings.read(conf, app_name=STAND_IN)
+        except ImproperlyConfigured as error:
+            logger.critical("%s", error)
+            raise SystemExit(f"celery-tw: {error}") from error
+        try:
+            Settings.read(conf, app_name=name)
             redis_or_refuse(worker.app)
         except ImproperlyConfigured as error:
-            logger.error("guarded tasks and deferred sends will fail: %s", error)
+            logger.error("guarded tasks will fail, and tasks with an ETA wait in workers, as without the time wheel: %s", error)

@@ -75,12 +75,15 @@ def test_status_counts_them(cli: CommandLine, refuse: Callable[..., str]) -> Non
 
 def test_status_tells_what_is_set_aside_and_what_to_do_about_it(cli: CommandLine, wheel: TimeWheel, refuse: Callable[..., str]) -> None:
     message_id = refuse("a")
-    reasons = {"8": "its record is no JSON", "8:2": "its range is none", "message 1-2": "[no note]"}
+    reasons = {"8": '{"reason": "its record is no JSON"}', "8:2": "its range is none", "9": "[9]", "message 1-2": "[no note]"}
     wheel._parts.client.hset(wheel._parts.keys.bad, mapping=reasons)
 
     lines = [line.split("  ") for line in cli.done("status").splitlines()]
-    found = {cells[0]: [cell.strip() for cell in cells if cell.strip()] for cells in lines if cells[0] in ("entry", "backfill")}
-    assert found["entry"] == ["entry", "8", reasons["8"], "store it again under its name, or tw schedule remove it"]
+    found = {
+        cells[0]: [cell.strip() for cell in cells if cell.strip()] for cells in lines if cells[0] in ("entry", "one-time task", "backfill")
+    }
+    assert found["entry"] == ["entry", "8", "its record is no JSON", "store it again under its name, or tw schedule remove that"]
+    assert found["one-time task"] == ["one-time task", "9", "[9]", "send its task again, after tw cancel with its task id"]
     assert found["backfill"] == ["backfill", "8:2", reasons["8:2"], "order it again: tw schedule backfill"]
     unreadable, message = ([cell.strip() for cell in cells if cell.strip()] for cells in lines if cells[0] == "message")
     assert unreadable[1:3] == ["1-2", "[no note]"]

@@ -409,7 +409,9 @@ def test_send_task_takes_its_arguments_as_celerys_own_does(app: Celery, redis_cl
 
 
 @pytest.mark.parametrize(
-    ("given", "options"), [((), {}), (("add",), {"name": "add"}), (("add", [], {}, 5), {"countdown": 5})], ids=["no name", "two", "twice"]
+    ("given", "options"),
+    [((), {}), (("add",), {"name": "add"}), (("add", [], {}, 5), {"countdown": 5}), (("add", *[None] * 30), {})],
+    ids=["no name", "two", "twice", "too many"],
 )
 def test_a_call_that_fits_no_parameters_is_a_type_error(given: tuple, options: dict, app: Celery) -> None:
     with pytest.raises(TypeError, match="argument"):

@@ -6,20 +6,23 @@ import pytest
 from celery import Celery
 
 from celery_tw import TimeWheel
-from celery_tw.errors import ImproperlyConfigured
 
 
-def start_up(**settings: object) -> None:
+def start_up(name: str | None = "shop", **settings: object) -> None:
     """Make a worker of an app with *settings*, but do not run it."""
-    app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app = Celery(name, broker="memory://", backend="cache+memory://", set_as_current=False)
     app.conf.update(**settings)
     TimeWheel(app)
     app.WorkController(pool="solo")
 
 
-def test_a_worker_with_a_wrong_setting_does_not_start_and_names_it() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"tw_leader_lease: expected seconds from 0\.5 to 300, got 'soon'"):
+def test_a_worker_with_a_wrong_setting_does_not_start_and_names_it(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.CRITICAL, logger="celery_tw"),
+        pytest.raises(SystemExit, match=r"tw_leader_lease: expected seconds from 0\.5 to 300, got 'soon'"),
+    ):
         start_up(tw_redis_url="redis://localhost:1/0", tw_leader_lease="soon")
+    assert "tw_leader_lease" in caplog.text
 
 
 def test_a_worker_without_a_redis_starts_and_says_what_will_fail(caplog: pytest.LogCaptureFixture) -> None:
@@ -33,3 +36,10 @@ def test_a_worker_with_right_settings_says_nothing(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING, logger="celery_tw"):
         start_up(tw_redis_url="redis://localhost:1/0")
     assert [record for record in caplog.records if record.name.startswith("celery_tw")] == []
+
+
+def test_a_worker_of_an_app_without_a_name_starts_and_says_that_one_is_needed(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, logger="celery_tw"):
+        start_up(None, tw_redis_url="redis://localhost:1/0")
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("celery_tw")]
+    assert "tw_namespace" in said

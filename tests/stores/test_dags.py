@@ -4,10 +4,12 @@ import random
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from celery_tw.core.dag_spec import DagSpec, NodeSpec, digest
 from celery_tw.core.dag_state import ENDED, NodeState, OnFailure, RunState, Trigger
@@ -639,6 +641,25 @@ def test_a_server_that_is_silent_is_one_that_does_not_answer(scheme: str) -> Non
         port = silent.getsockname()[1]
         with pytest.raises(DatabaseUnavailable, match="does not answer"):
             set_up(Database(f"{scheme}://user@127.0.0.1:{port}/x?connect_timeout=2"))
+
+
+@pytest.mark.parametrize(("took_s", "calls"), [(0.0, 2), (30.0, 1)], ids=["at once", "after a time-out"])
+def test_a_verb_is_repeated_on_another_connection_only_when_its_own_was_dead_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, took_s: float, calls: int
+) -> None:
+    now_s, made = [0.0], []
+    monkeypatch.setattr("celery_tw.stores.sql.database.time.monotonic", lambda: now_s[0])
+
+    def fails(connection: Any) -> None:
+        made.append(connection)
+        now_s[0] += took_s
+        raise OperationalError("SELECT 1", {}, Exception("gone"), connection_invalidated=True)
+
+    database = Database(f"sqlite:///{tmp_path / 'dags.db'}")
+    with pytest.raises(DatabaseUnavailable):
+        database.look(fails)
+    database.close()
+    assert len(made) == calls
 
 
 @pytest.mark.parametrize("move", ["start", "end"])

@@ -65,7 +65,9 @@ class Deferral:
         self.app.send_task = replacement(self.app, self)
 
     def way(self, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> Way | None:
-        """Take our own words out of the *options* of a send, and identify it in them; return its way, None when it simply goes.
+        """Take our own words out of the *options* of a send and write into them who it is; return its way, None when it simply goes.
+
+        A task of a counted entry, or of an order, is announced in Redis here.
 
         Raises `InvalidLane` and `InvalidSchedule` for a lane, or an ETA, that is none.
         """

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from celery_tw.integration.deferring.deferral import Deferral
 
+# fmt: off
 FURTHER = (
-    *("countdown", "eta", "task_id", "producer", "connection", "router", "result_cls", "expires", "publisher", "link", "link_error"),
-    *("add_to_parent", "group_id", "group_index", "retries", "chord", "reply_to", "time_limit", "soft_time_limit", "root_id"),
-    *("parent_id", "route_name", "shadow", "chain", "task_type", "replaced_task_nesting"),
+    "countdown", "eta", "task_id", "producer", "connection", "router", "result_cls", "expires", "publisher", "link", "link_error",
+    "add_to_parent", "group_id", "group_index", "retries", "chord", "reply_to", "time_limit", "soft_time_limit", "root_id",
+    "parent_id", "route_name", "shadow", "chain", "task_type", "replaced_task_nesting",
 )
+# fmt: on
 """The parameters of Celery's ``send_task`` after ``name``, ``args`` and ``kwargs``, in their order."""
 
 
@@ -48,6 +50,8 @@ def _leading(given: Sequence[Any], options: dict[str, Any]) -> tuple[Any, Any, A
     """Return name, args and kwargs of a call, and put what else is *given* by place into *options*; raises TypeError as a call would."""
 
     def send_task(name: Any, args: Any = None, kwargs: Any = None, *further: Any, **named: Any) -> tuple[Any, Any, Any]:
+        if len(further) > len(FURTHER):
+            raise TypeError(f"send_task() takes at most {3 + len(FURTHER)} arguments by place, got {3 + len(further)}")
         options.clear()
         options.update(**dict(zip(FURTHER, further, strict=False)), **named)
         return name, args, kwargs

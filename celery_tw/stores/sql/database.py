@@ -27,6 +27,7 @@ from celery_tw.errors import DatabaseUnavailable, ImproperlyConfigured
 
 ATTEMPTS = 5
 AGAIN_S = 0.02
+AT_ONCE_S = 1.0
 BUSY_S = 10.0
 SERVERS = ("postgresql", "mysql", "mariadb")
 PATIENCE = {
@@ -62,14 +63,15 @@ class Database:
 
     def _carried_out(self, verb: Callable[[Connection], T], engine: Engine) -> T:
         for attempt in range(1, ATTEMPTS + 1):
-            committing = False
+            committing, begun_s = False, time.monotonic()
             try:
                 with engine.begin() as connection:
                     answer = verb(connection)
                     committing = True
                 return answer
             except (OperationalError, InterfaceError, PoolTimeout) as error:
-                stale = attempt == 1 and not committing and _has_ended_the_connection(error)
+                at_once = time.monotonic() - begun_s < AT_ONCE_S  # a server that is silent ends the connection as well, but not so soon
+                stale = attempt == 1 and not committing and at_once and _has_ended_the_connection(error)
                 if attempt == ATTEMPTS or not (stale or _is_rolled_back(error)):
                     raise DatabaseUnavailable(f"{self.engine.url.render_as_string()} does not answer: {_first_line(error)}") from error
             time.sleep(AGAIN_S * attempt)

@@ -15,7 +15,7 @@ local begun_ago, id, mid, due_ms, task, rest, grace, schema, news_kept, template
 local found = found_before(entry, fired, mid)
 if found then return {now_text, found == 'own' and 'put' or found} end
 if cancelled_since(cancelled, task, tonumber(begun_ago)) then return {now_text, 'cancelled'} end
-if grace ~= '' and leaderless(leader, seen, grace) then return let_past(fired, mid, begun_ago, 'leaderless') end
+if grace ~= '' and leaderless(leader, seen, grace) then return let_past(fired, mid, entry, begun_ago, 'leaderless') end
 
 store_record(entry, mid, rest)
 share_template(templates, template_dues, template_id, template, due_ms)

@@ -17,13 +17,13 @@ local begun_ago, id, mid, task, rest, lease, schema, news_kept, template_id, tem
 local found = found_before(entry, fired, mid)
 if found then return {now_text, found == 'own' and 'waiting' or found} end
 if cancelled_since(cancelled, task, tonumber(begun_ago)) then return {now_text, 'cancelled'} end
-if leaderless(leader, seen, lease) then return let_past(fired, mid, begun_ago, 'leaderless') end
+if leaderless(leader, seen, lease) then return let_past(fired, mid, entry, begun_ago, 'leaderless') end
 
 local empty = redis.call('EXISTS', unpack(KEYS, 15, 17)) == 0
 if empty and tonumber(redis.call('GET', room) or '0') > 0 then
   redis.call('DECR', room)
   count_admitted(admitted, lane, 1, admitted_kept)
-  return let_past(fired, mid, begun_ago, 'straight')
+  return let_past(fired, mid, entry, begun_ago, 'straight')
 end
 
 local lane_key = KEYS[14 + tonumber(number)]
