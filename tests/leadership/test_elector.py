@@ -7,7 +7,8 @@ import pytest
 import redis
 
 from celery_tw.clock import RedisTime
-from celery_tw.errors import StoreUnavailable
+from celery_tw.errors import StaleEpoch, StoreUnavailable
+from celery_tw.events import clock_stepped, leadership_lost, leadership_taken
 from celery_tw.leadership.elector import Elector
 from celery_tw.stores.redis.codec import SCHEMA
 from celery_tw.stores.redis.election import Election, Held
@@ -385,3 +386,103 @@ def test_a_step_seen_by_a_stand_by_is_the_leaders_to_judge(make_elector: Callabl
     assert other.leads()
     assert other.election.clock_hold() is None
     assert not other.dispatch_held
+
+
+@pytest.mark.parametrize(("after_leases", "judges"), [(1.5, True), (2.5, False)])
+def test_a_step_that_no_leader_has_had_the_time_to_judge_is_judged_by_the_next_one(
+    make_elector: Callable[..., Elector], clock: ManualClock, after_leases: float, judges: bool
+) -> None:
+    leader, other = make_elector("first"), make_elector("second")
+    leader.step()
+    other.step()
+    other.redis_time.observe(other.redis_time.now_ms() - 3_600_000)
+    clock.step_wall(-3_600_000)
+    for _ in range(int(after_leases * LEASE_MS / 250)):
+        clock.advance(250)
+        leader.step()
+        other.step()
+    leader.resign()
+
+    other.step()
+
+    assert other.leads()
+    assert other.dispatch_held is judges
+
+
+def test_a_step_is_told_when_it_holds_dispatch(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    heard: list[tuple[int, int]] = []
+    elector = make_elector("leader")
+
+    def hear(sender: Any, step_ms: int, epoch: int, **_: Any) -> None:
+        heard.append((step_ms, epoch))
+
+    clock_stepped.connect(hear, sender=elector)
+    TestAStepOfRedisTime().lead_through_a_step(elector, clock, shared=False)
+    for _ in range(5):
+        clock.advance(1000)
+        elector.step()
+
+    ((step_ms, epoch),) = heard
+    assert step_ms == pytest.approx(3_600_000, abs=60_000)
+    assert elector.term is not None
+    assert epoch == elector.term.epoch
+
+
+def test_who_begins_and_ends_to_lead_is_told(make_elector: Callable[..., Elector]) -> None:
+    heard: list[tuple[str, int, str]] = []
+    elector = make_elector("leader")
+
+    def hear_taken(sender: Any, epoch: int, owner: str, **_: Any) -> None:
+        heard.append(("taken", epoch, owner))
+
+    def hear_lost(sender: Any, epoch: int, owner: str, reason: str, **_: Any) -> None:
+        heard.append((reason, epoch, owner))
+
+    leadership_taken.connect(hear_taken, sender=elector)
+    leadership_lost.connect(hear_lost, sender=elector)
+    assert not elector.dispatch_held, "nothing holds it before there is a lead"
+    elector.step()
+    assert elector.term is not None
+    epoch = elector.term.epoch
+    elector.resign()
+    elector.resign()
+
+    assert heard == [("taken", epoch, "leader"), ("resigned", epoch, "leader")]
+
+
+def test_a_line_is_written_again_when_a_third_of_a_lease_is_nearly_over(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    elector = make_elector("other")
+    elector.step()
+    soonest_ms = LEASE_MS // 3 - 125  # half of what a stand-by waits between two looks
+
+    clock.advance(soonest_ms - 1)
+    elector.step()
+    assert elector.election.members()["other"]["counter"] == 1
+    clock.advance(1)
+    elector.step()
+    assert elector.election.members()["other"]["counter"] == 2
+
+
+def test_a_line_tells_how_far_the_host_is_from_redis(
+    make_elector: Callable[..., Elector], clock: ManualClock, redis_client: redis.Redis
+) -> None:
+    elector = make_elector("other")
+    elector.step()
+
+    skew_ms = elector.election.members()["other"]["skew_ms"]
+
+    assert skew_ms == pytest.approx(clock.wall_ms() - Timetable(redis_client, KEYS).now_ms(), abs=60_000)
+
+
+def test_a_leader_that_learns_from_the_list_that_its_term_is_over_asks_again_at_once(
+    make_elector: Callable[..., Elector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elector = make_elector("leader")
+
+    def members() -> Any:
+        raise StaleEpoch("another epoch")
+
+    monkeypatch.setattr(elector.election, "members", members)
+
+    assert elector.step() == 0
+    assert not elector.leads()
