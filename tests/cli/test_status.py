@@ -37,5 +37,5 @@ def test_it_says_how_a_fire_reaches_the_broker_and_what_waits_for_it(cli, wheel,
     redis_client.hset(keys.bad, "message 0-1", '{"reason": "its queue is full"}')
     said = cli.done("status")
     assert "2 wait for the broker, 1 of them refused by it, 1 buried" in said
-    assert "message 0-1" in said
+    assert "tw outbox show 0-1" in said
     assert cli.json("status")["status"]["claimed"] == 2
