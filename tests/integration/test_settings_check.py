@@ -1,11 +1,21 @@
 """A worker that has a time wheel, and settings of it that are wrong."""
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 from celery import Celery
+from celery.result import _set_task_join_will_block, task_join_will_block
 
 from celery_tw import TimeWheel
+
+
+@pytest.fixture(autouse=True)
+def results_may_be_waited_for() -> Iterator[None]:
+    """A worker that is made forbids its whole process to wait for results, which other tests have to."""
+    before = task_join_will_block()
+    yield
+    _set_task_join_will_block(before)
 
 
 def start_up(name: str | None = "shop", **settings: object) -> None:
