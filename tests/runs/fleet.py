@@ -95,7 +95,7 @@ class Fleet:
         for pid in pids:
             with suppress(ProcessLookupError):  # it may have gone with its parent
                 os.kill(pid, signal.SIGKILL)
-            self.killed[pid] = time.time_ns() // 1_000_000
+            self.killed.setdefault(pid, time.time_ns() // 1_000_000)  # its worker may not have noticed yet, and is killed with it once more
 
     # The end
 
