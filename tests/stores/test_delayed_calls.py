@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import redis
 
 from celery_tw.clock import SystemClock
@@ -43,9 +44,9 @@ def test_a_message_that_went_straight_on_is_not_stored_by_the_first_call_that_ar
     assert lanes.page(QUEUE, "low") == []
 
 
-def test_a_task_that_was_published_for_want_of_a_leader_is_not_stored_by_the_first_call_that_arrives_late(
-    redis_client: redis.Redis, keys: Keys, timetable: Timetable, election: Election
-) -> None:
+@pytest.fixture
+def let_past(redis_client: redis.Redis, keys: Keys, timetable: Timetable, election: Election) -> tuple[Lanes, Deferring, Deferred]:
+    """Where `entering(1)` and the task that comes with them were asked about twice while nobody led; by now somebody does."""
     lanes = Lanes(redis_client, keys, lease_ms=3000, clock=SystemClock())
     deferring = Deferring(redis_client, keys, grace_ms=1000, clock=SystemClock())
     rest = waiting_task("m5", task_id="t5", queue="queue", message=b"hello").pack_rest()
@@ -53,6 +54,13 @@ def test_a_task_that_was_published_for_want_of_a_leader_is_not_stored_by_the_fir
     assert lanes._enter(entering(1), begun_ago=500)[1] == "leaderless"
     assert deferring._call(task, begun_ago=500)[1] == "leaderless"
     election.acquire("me", lease_ms=60_000)
+    return lanes, deferring, task
+
+
+def test_a_task_that_was_published_for_want_of_a_leader_is_not_stored_by_the_first_call_that_arrives_late(
+    let_past: tuple[Lanes, Deferring, Deferred], timetable: Timetable
+) -> None:
+    lanes, deferring, task = let_past
 
     assert lanes._enter(entering(1), begun_ago="")[1] == "fired"
     assert deferring._call(task, begun_ago="")[1] == "fired"
@@ -62,15 +70,9 @@ def test_a_task_that_was_published_for_want_of_a_leader_is_not_stored_by_the_fir
 
 
 def test_a_message_that_was_let_past_and_then_not_published_can_be_sent_again_under_its_mid(
-    redis_client: redis.Redis, keys: Keys, timetable: Timetable, election: Election
+    let_past: tuple[Lanes, Deferring, Deferred],
 ) -> None:
-    lanes = Lanes(redis_client, keys, lease_ms=3000, clock=SystemClock())
-    deferring = Deferring(redis_client, keys, grace_ms=1000, clock=SystemClock())
-    rest = waiting_task("m5", task_id="t5", queue="queue", message=b"hello").pack_rest()
-    task = Deferred(entry_id=5, mid="m5", task_id="t5", due_ms=timetable.now_ms() + 1000, rest=rest)
-    assert lanes._enter(entering(1), begun_ago=500)[1] == "leaderless"
-    assert deferring._call(task, begun_ago=500)[1] == "leaderless"
-    election.acquire("me", lease_ms=60_000)
+    lanes, deferring, task = let_past
 
     assert lanes._enter(replace(entering(1), entry_id=11), begun_ago="")[1] == "waiting"
     assert deferring._call(replace(task, entry_id=15), begun_ago="")[1] == "put"

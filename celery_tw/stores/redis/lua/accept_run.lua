@@ -2,11 +2,9 @@
 -- KEYS  1 run  2 running  3 done in this period  4 done in the period before  5 leader  6 seen
 -- ARGV  1 mid  2 digest  3 envelope  4 period  5 done kept ms  6 leaderless grace ms
 -- reply {now, 'stored' | 'done' | 'leaderless' (nobody could start it again: keep the broker's copy) | 'period'}
+-- uses now
 local run, running, done, done_before, leader, seen = unpack(KEYS)
 local mid, digest, envelope, period, kept, grace = unpack(ARGV)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
 if math.floor(now / tonumber(kept)) ~= tonumber(period) then return {now_text, 'period'} end
 if redis.call('SISMEMBER', done, digest) == 1 or redis.call('SISMEMBER', done_before, digest) == 1 then return {now_text, 'done'} end
 if redis.call('EXISTS', leader) == 0 then

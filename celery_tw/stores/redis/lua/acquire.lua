@@ -5,11 +5,9 @@
 -- A caller that leads already (the reply of its first call was lost) begins a new term.
 -- DEL comes first: it is not refused when memory is full, and what follows a first write is not either.
 -- Epochs only grow: max(stored + 1, Redis ms), also when the stored one was lost with the data.
+-- uses now
 local leader, epoch_key, schema_key, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner, lease, known_schema, still_epoch, still_counter = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
 
 local schema = redis.call('GET', schema_key)
 if schema and tonumber(schema) > tonumber(known_schema) then return {'newer', schema, now_text} end

@@ -8,11 +8,9 @@
 -- The counter of a run begins at its token: a new process is never taken for the silent one before it.
 -- A run that was buried has failed for good, whether its process lived to say so or not.
 -- A record with a message holds the only copy there is, so it stays until the run has ended. Without a record there is no lease.
+-- uses now
 local run, lease, running, token_key, done, done_before, leader, seen = unpack(KEYS, 1, 8)
 local mid, digest, owner, task, task_id, lease_ms, period, kept, long, grace, guards_text, order_kept, run_kept = unpack(ARGV, 1, 13)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
 local until_text = string.format('%.0f', now + tonumber(lease_ms))
 if math.floor(now / tonumber(kept)) ~= tonumber(period) then return {now_text, 'period'} end
 if redis.call('SISMEMBER', done, digest) == 1 or redis.call('SISMEMBER', done_before, digest) == 1 then return {now_text, 'done'} end

@@ -4,10 +4,9 @@
 -- reply {now, then per run: 'ok' | 'drain' | 'lost' | 'cancel <reason>'}
 -- A process that beats for a run it has lost still runs its body: until it stops, the run is among the zombies.
 -- A lease that ran out while the process stood still is taken again, as long as nobody else has had the run in between.
+-- uses now
 local running, zombies = KEYS[1], KEYS[4]
 local lease_ms, kept, extend = ARGV[1], ARGV[2], ARGV[3] == 'extend'
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local draining = redis.call('EXISTS', KEYS[2], KEYS[3]) > 0
 
 local extension = {}

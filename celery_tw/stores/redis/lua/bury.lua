@@ -5,10 +5,9 @@
 -- A second signal of the same death changes what is known and counts nothing; so does a repeated call. One that comes after the requeue is no letter.
 -- The run, if it is still that of the token, is never acquired again: should its process die now, the message comes back and finds that.
 -- The message comes first: a full memory refuses it, and then nothing has been written.
+-- uses now
 local dlq, letter, bytes, counts, run, requeued = unpack(KEYS)
 local id, occasion, message, facts, size, token = unpack(ARGV)
-local time = redis.call('TIME')
-local now_text = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 if redis.call('GET', requeued) == occasion then return {now_text, 'same', 0} end
 local before, last_occasion, count = unpack(redis.call('HMGET', letter, 'size', 'occasion', 'count'))
 local verdict = not before and 'new' or last_occasion == occasion and 'same' or 'again'

@@ -5,6 +5,7 @@
 -- reply {now ms, then two texts per task: ids taken off, ids that wait still because the caller did not name them: call again with those}
 -- The answer is kept for a while, so a repeated call, which brings the same answer key, takes nothing that was stored in between.
 -- What takes memory comes after the first write, and is then not refused: cancelling works when memory is full.
+-- uses now, news
 local due, held, bad, by_task, cancelled, news, news_seq, answer =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local tasks, cancelled_kept, answer_kept, news_kept = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -15,9 +16,6 @@ if known then
   return reply
 end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
 redis.call('ZREMRANGEBYSCORE', cancelled, '-inf', string.format('%.0f', now - cancelled_kept))
 
 local entries, known_entries = {}, #ARGV - 4 - tasks
@@ -47,8 +45,7 @@ for i = 1, tasks do
 end
 
 if #changed > 0 then
-  local number = redis.call('INCR', news_seq)
-  redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', table.concat(changed, ','))
+  put_in_news(news, news_seq, news_kept, 'entries', table.concat(changed, ','))
 end
 redis.call('SET', answer, table.concat(reply, '\n') .. '\n', 'PX', answer_kept)
 return reply

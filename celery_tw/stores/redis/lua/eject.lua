@@ -3,6 +3,7 @@
 -- ARGV  1 id  2 due ms  3 mid  4 name ('' = none)  5 task id ('' = none)  6 message ('' = it has been published already)  7 news kept
 -- reply 'ejected' | 'gone' (fired, cancelled, or ejected by a first call whose answer was lost) | 'moved' (paused, or due at another time)
 -- The caller read the task before: it is taken only as it was read. Its mid counts as fired, so a repeated store does not bring it back.
+-- uses now, news
 local due, names, by_task, fired, news, news_seq, entry, queue =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local id, due_ms, mid, name, task, message, news_kept = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
@@ -19,8 +20,6 @@ if task ~= '' then
   end
   if #left > 0 then redis.call('HSET', by_task, task, table.concat(left, ' ')) else redis.call('HDEL', by_task, task) end
 end
-local time = redis.call('TIME')
-redis.call('ZADD', fired, string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), mid)
-local number = redis.call('INCR', news_seq)
-redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', id .. ':')
+redis.call('ZADD', fired, now_text, mid)
+put_in_news(news, news_seq, news_kept, 'entries', id .. ':')
 return 'ejected'

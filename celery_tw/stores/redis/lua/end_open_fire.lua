@@ -2,10 +2,9 @@
 -- KEYS  1 open fires  2 names  3 backlogs  4 news  5 news-seq
 -- ARGV  1 entry name  2 '' or 'queued' (only those that no worker has taken up)  3 news kept; then the task ids
 -- reply how many are left, lapsed ones not counted. It may be repeated.
+-- uses now, news
 local open, names, backlogs, news, news_seq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local name, only, news_kept = ARGV[1], ARGV[2], ARGV[3]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 4, #ARGV do
   if only == '' or string.find(redis.call('HGET', open, ARGV[i]) or '', '^queued ') then redis.call('HDEL', open, ARGV[i]) end
 end
@@ -16,7 +15,6 @@ end
 local id = left == 0 and redis.call('HGET', names, name)
 if id and redis.call('ZSCORE', backlogs, id .. ':waits') then
   redis.call('ZADD', backlogs, 0, id .. ':waits')
-  local number = redis.call('INCR', news_seq)
-  redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'backlog', 'what', id .. ':waits')
+  put_in_news(news, news_seq, news_kept, 'backlog', id .. ':waits')
 end
 return left

@@ -3,6 +3,7 @@
 -- ARGV  1 id  2 'pause' | 'resume'  3 news kept
 -- What was paused in a lane is due at once when it goes on, and goes back to its lane, at the end.
 -- reply 'changed' | 'same' (it was so already) | 'gone'
+-- uses news
 local due, entry, held, news, news_seq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, verb, news_kept = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('EXISTS', entry) == 0 then return 'gone' end
@@ -24,6 +25,5 @@ else
   redis.call('ZADD', due, due_ms, id)
   redis.call('HDEL', held, id)
 end
-local number = redis.call('INCR', news_seq)
-redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', id .. ':' .. due_ms)
+put_in_news(news, news_seq, news_kept, 'entries', id .. ':' .. due_ms)
 return 'changed'

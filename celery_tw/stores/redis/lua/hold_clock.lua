@@ -2,8 +2,8 @@
 -- KEYS  1 leader  2 clock
 -- ARGV  1 epoch  2 step ms
 -- reply 1. The hold outlives the leader; only `tw clock accept` ends it.
+-- uses now
 local leader, clock, epoch, step = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
-local time = redis.call('TIME')
-redis.call('HSET', clock, 'at', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), 'step', step, 'epoch', epoch)
+redis.call('HSET', clock, 'at', now_text, 'step', step, 'epoch', epoch)
 return 1

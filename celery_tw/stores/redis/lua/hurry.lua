@@ -2,15 +2,13 @@
 -- KEYS  1 due  2 entry  3 held  4 news  5 news-seq  6 template-dues
 -- ARGV  1 id  2 news kept
 -- reply 1 done, 0 the task has gone. Only a task that still waits is moved, so that a fired one cannot come back.
+-- uses now, news
 local due, entry, held, news, news_seq, template_dues, id = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], ARGV[1]
 local record = redis.call('GET', entry)
 if not record then return 0 end
-local time = redis.call('TIME')
-local now_text = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local template_id = string.match(record, '^[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n([^\n]*)\n')
 if template_id then redis.call('ZADD', template_dues, 'XX', 'GT', now_text, template_id) end
 redis.call('ZADD', due, now_text, id)
 redis.call('HDEL', held, id)
-local number = redis.call('INCR', news_seq)
-redis.call('XADD', news, 'MAXLEN', '~', ARGV[2], '*', 'n', number, 'kind', 'entries', 'what', id .. ':' .. now_text)
+put_in_news(news, news_seq, ARGV[2], 'entries', id .. ':' .. now_text)
 return 1

@@ -6,12 +6,10 @@
 -- reply {now, 'put' | 'taken' (the id is another task's)}
 -- What has become free since the task was refused is seen here: then it is due at once.
 -- The timetable has the message of a long run now, and no process has the run: so none can fall silent, and its record may expire.
+-- uses now, news
 local due, by_task, news, news_seq, schema_key, entry, key, wait = unpack(KEYS, 1, 8)
 local templates, template_dues, run, running = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local id, mid, task, rest, delay_ms, kind, argument, schema, news_kept, wait_kept, template_id, template, run_kept = unpack(ARGV)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
 local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]*)\n')
 if holder == mid then return {now_text, 'put'} end
 if holder then return {now_text, 'taken'} end
@@ -53,6 +51,5 @@ if (redis.call('HGET', run, 'owner') or '') == '' then
   redis.call('PEXPIRE', run, run_kept)
 end
 if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
-local number = redis.call('INCR', news_seq)
-redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', id .. ':' .. due_text)
+put_in_news(news, news_seq, news_kept, 'entries', id .. ':' .. due_text)
 return {now_text, 'put'}

@@ -7,10 +7,9 @@
 -- A mark expected of '' leaves mark and due time as they stand: only what the entry sends has changed.
 -- Version and mark are a compare-and-set: a repeated call answers 'raced', and the reader then finds its own definition stored.
 -- The first write may be refused when memory is full, and then nothing was done.
+-- uses now, news
 local due, names, static, news, news_seq, schema_key, bad = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local entries, schema, start, news_kept, skips_kept = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local time = redis.call('TIME')
-local now_text = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
 local function owned_by_newer(name, tombstone)
   if start == '' then return false end
@@ -91,7 +90,6 @@ if #changed > 0 then
   if #dues > 0 then redis.call('ZADD', due, unpack(dues)) end
   if #hand_written > 0 then redis.call('HDEL', static, unpack(hand_written)) end
   if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
-  local number = redis.call('INCR', news_seq)
-  redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', table.concat(changed, ','))
+  put_in_news(news, news_seq, news_kept, 'entries', table.concat(changed, ','))
 end
 return statuses

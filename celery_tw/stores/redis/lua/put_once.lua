@@ -5,10 +5,10 @@
 -- reply {now ms, status per entry}: 'put' | 'raced' (the name belongs to another entry) | 'fired' (this very task has been fired)
 -- A task that is held stays held, with its new due time.
 -- Writing the same record again changes nothing, so a call whose reply was lost may be repeated for as long as `fired` is kept.
+-- uses now, news
 local due, names, fired, news, news_seq, schema_key, bad, held, templates, template_dues = unpack(KEYS, 1, 10)
 local entries, schema, news_kept, kinds = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
-local time = redis.call('TIME')
-local statuses, changed = {string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))}, {}
+local statuses, changed = {now_text}, {}
 for i = 1, kinds do
   local at = 4 + 3 * (i - 1)
   redis.call('HSETNX', templates, ARGV[at + 1], ARGV[at + 2])
@@ -37,7 +37,6 @@ for i = 1, entries do
 end
 if #changed > 0 then
   if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
-  local number = redis.call('INCR', news_seq)
-  redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', table.concat(changed, ','))
+  put_in_news(news, news_seq, news_kept, 'entries', table.concat(changed, ','))
 end
 return statuses

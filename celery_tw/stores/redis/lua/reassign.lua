@@ -5,11 +5,9 @@
 -- reply {now, 'put', losses} | {now, 'refused'} (it moved, is another's, or has ended) | {now, 'enough', losses} (nothing is done: it is to fail)
 -- Its locks stay its own: they are held in the name of the mid, so the successor waits for none of them.
 -- The timetable has the message now, so the record may expire; nobody might come for it any more.
+-- uses now, news
 local run, lease, running, due, by_task, news, news_seq, leader, entry, templates, template_dues = unpack(KEYS)
 local right, value, token, counter, verb, most, mid, id, task, rest, delay_ms, news_kept, run_kept, template_id, template = unpack(ARGV)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
 local owner, held, lost, state = unpack(redis.call('HMGET', run, 'owner', 'token', 'lost', 'state'))
 if not state then return {now_text, 'refused'} end
 if right == 'epoch' then
@@ -35,6 +33,5 @@ redis.call('HSET', run, 'state', state == 'ran' and 'ran' or verb, 'owner', '', 
 redis.call('PEXPIRE', run, run_kept)
 redis.call('DEL', lease)
 redis.call('HDEL', running, mid)
-local number = redis.call('INCR', news_seq)
-redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', id .. ':' .. due_text)
+put_in_news(news, news_seq, news_kept, 'entries', id .. ':' .. due_text)
 return {now_text, 'put', lost}

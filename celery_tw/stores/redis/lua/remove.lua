@@ -3,6 +3,7 @@
 -- ARGV  1 name  2 id  3 'once' | 'recurring'  4 start ms of the removing process ('' = by a person)  5 tombstone ms  6 news kept
 -- reply 'removed' | 'gone' | 'static' (a settings entry, by a person) | 'older' (written by a newer process)
 -- A recurring entry leaves its id, version and mark for the tombstone's life: added again, it fires no slot twice.
+-- uses news
 local due, names, static, held, news, news_seq, entry, tombstone, history, skips, bad =
   unpack(KEYS, 1, 11)
 local name, id, kind, start, kept, news_kept = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -25,6 +26,5 @@ else
   for _, key in ipairs({entry, history, skips}) do redis.call('PEXPIRE', key, kept) end
   redis.call('SET', tombstone, id .. ' ' .. (start == '' and '0' or start), 'PX', kept)
 end
-local number = redis.call('INCR', news_seq)
-redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', id .. ':')
+put_in_news(news, news_seq, news_kept, 'entries', id .. ':')
 return 'removed'

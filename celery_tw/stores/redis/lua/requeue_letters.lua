@@ -5,11 +5,9 @@
 --       then per letter: id, entry id, mid, task id, ms from now at which it is due, record as stored, after its third line
 -- reply {now ms, per letter 'put' | 'gone' (there is no such letter) | 'taken' (the entry's id is another task's)}
 -- Invariant: a task waits as a letter or in the timetable, never as both. A repeated call brings the same mids, and finds its own entries.
+-- uses now, news
 local dlq, bytes, counts, due, by_task, fired, cancelled, news, news_seq, schema_key, templates, template_dues = unpack(KEYS, 1, 12)
 local schema, news_kept, kinds, occasion_kept = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local now_text = string.format('%.0f', now)
 for i = 1, kinds do
   local at = 3 * i + 1
   redis.call('HSETNX', templates, ARGV[at + 1], ARGV[at + 2])
@@ -49,7 +47,6 @@ if #changed > 0 then
   redis.call('DECRBY', bytes, string.format('%.0f', freed))
   redis.call('HINCRBY', counts, 'requeued', #changed)
   if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
-  local number = redis.call('INCR', news_seq)
-  redis.call('XADD', news, 'MAXLEN', '~', news_kept, '*', 'n', number, 'kind', 'entries', 'what', table.concat(changed, ','))
+  put_in_news(news, news_seq, news_kept, 'entries', table.concat(changed, ','))
 end
 return statuses

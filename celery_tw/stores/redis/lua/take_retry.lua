@@ -4,12 +4,11 @@
 -- reply in how many ms the token is there, 0 for now, -1 when that is longer than the caller can wait: then none is taken
 -- The bucket is kept as the moment at which it is full again, and a full one is not kept (the generic cell rate algorithm, ITU-T I.371).
 -- The answer is kept for a while, so a repeated call, which brings the same answer key, takes no second token.
+-- uses now
 local budget, answer = KEYS[1], KEYS[2]
 local tokens, fills, answer_kept, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local known = redis.call('GET', answer)
 if known then return tonumber(known) end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local full = math.max(tonumber(redis.call('GET', budget) or '0'), now) + fills / tokens
 local wait = math.max(0, math.ceil(full - now - fills))
 if longest and wait > longest then
