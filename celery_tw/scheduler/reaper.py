@@ -1,23 +1,24 @@
 """Reaper: finds runs whose process has fallen silent, and starts long ones again elsewhere.
 
-A process moves the counter of each of its runs every ``tw_heartbeat_interval``. The leader reads all counters twice a second and notes, on
-its own monotonic clock, when each last moved. One that stands still for ``tw_heartbeat_timeout`` is silent. No clock is shared with the
-silent, and silence begins anew with each term and whenever Redis was away: a stepped clock or an outage reassigns nothing.
+A process moves the counter of each of its runs every ``tw_heartbeat_interval``. The leader reads all counters twice a second. One that
+stands still for ``tw_heartbeat_timeout`` is silent (see `pulses`).
 
 What becomes of a silent run is told by scripts, which compare the token and the counter once more: a run that moves in that very moment is
 left alone. A long run goes on from its stored message; lost too often without a new checkpoint it fails, which *mourn* makes known. Any
-other run is only set free: the broker, which still has its message, will bring it again.
+other run is only set free: the broker, which still has its message, will bring it again. A long run that waits for that message to come to
+a process is looked after too (see `resending`).
 """
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from celery_tw.clock import Clock
 from celery_tw.errors import StaleEpoch, StoreUnavailable
 from celery_tw.events import heartbeat_missed, run_given_up, run_reassigned
 from celery_tw.leadership.elector import Elector
+from celery_tw.scheduler.pulses import Pulse, Pulses
+from celery_tw.scheduler.resending import Resending
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.runs.record import Record
 from celery_tw.stores.redis.runs.right import Right
@@ -28,15 +29,6 @@ logger = logging.getLogger(__name__)
 LOOK_MS = 500
 STAND_BY_MS = 1000
 BLIND_MS = 3000
-"""Without a look for so long nothing is known about who was silent meanwhile."""
-
-
-@dataclass(slots=True)
-class Pulse:
-    """A counter as last seen, and the boot time at which it was first seen so."""
-
-    counter: str
-    since_ms: int
 
 
 class Reaper:
@@ -66,48 +58,36 @@ class Reaper:
         self.mourn = mourn
         self.bury = bury
         self.take_back = take_back
-        self._epoch: int | None = None
-        self._pulses: dict[str, Pulse] = {}
-        self._looked_ms = 0
+        self.pulses = Pulses(blind_ms=BLIND_MS)
+        self.resending = Resending(runs=runs, ids=ids, timeout_ms=timeout_ms, rest_of=rest_of)
 
     def step(self) -> int:
         """Look once; return in how many ms to call again."""
         term = self.elector.term
         if term is None or not term.trusted(self.clock.boot_ms()):
-            self._epoch = None
             return STAND_BY_MS
         counters = self.runs.under_way.counters()
         now_ms = self.clock.boot_ms()
-        if term.epoch != self._epoch or now_ms - self._looked_ms > BLIND_MS:
-            self._pulses.clear()
-        self._epoch, self._looked_ms = term.epoch, now_ms
+        self.pulses.note(term.epoch, counters, now_ms)
         try:
-            self._reap(term.epoch, self._silent(counters, now_ms), now_ms)
+            self._reap(term.epoch, self.pulses.still(lambda _: self.timeout_ms), now_ms)
+            self.resending.look(term.epoch, now_ms)
         except StaleEpoch as error:
             logger.info("the runs are another leader's to look after: %s", error)
-            self._epoch = None
         return LOOK_MS
 
-    def _silent(self, counters: dict[str, str], now_ms: int) -> list[str]:
-        """Note which counters moved; return the mids of those that stood still for too long."""
-        self._pulses = {
-            mid: pulse if (pulse := self._pulses.get(mid)) is not None and pulse.counter == counter else Pulse(counter, now_ms)
-            for mid, counter in counters.items()
-        }
-        return [mid for mid, pulse in self._pulses.items() if now_ms - pulse.since_ms >= self.timeout_ms]
-
-    def _reap(self, epoch: int, mids: list[str], now_ms: int) -> None:
-        records = {record.mid: record for record in self.runs.under_way.read(mids)}
-        for mid in mids:
+    def _reap(self, epoch: int, silent: dict[str, Pulse], now_ms: int) -> None:
+        records = {record.mid: record for record in self.runs.under_way.read(silent)}
+        for mid, pulse in silent.items():
             record = records.get(mid)
             if record is None:
                 self.runs.under_way.forget(mid)
-            elif record.counter == self._pulses[mid].counter:
-                silent_ms = now_ms - self._pulses[mid].since_ms
+            elif record.counter == pulse.counter:
+                silent_ms = now_ms - pulse.since_ms
                 heartbeat_missed.send(sender=self, mid=mid, task=record.task, task_id=record.task_id, silent_ms=silent_ms)
                 logger.warning("%s[%s] has been silent for %.1f s", record.task, record.task_id, silent_ms / 1000)
                 self._end_silence(epoch, record)
-            self._pulses.pop(mid, None)
+            self.pulses.restart(mid)
 
     def _end_silence(self, epoch: int, record: Record) -> None:
         right = Right.of_leader(epoch, record)

@@ -14,6 +14,8 @@ from celery_tw.integration.runs.received import record_rest
 from celery_tw.leadership.elector import Elector
 from celery_tw.runtime.lock import lock
 from celery_tw.scheduler.reaper import BLIND_MS, LOOK_MS, Reaper
+from celery_tw.scheduler.resending import LONGEST_MS
+from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.codec import unpack_one_time
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.election import Election
@@ -109,9 +111,17 @@ class Ward:
     def lose(self, mid: str = "m") -> None:
         """Let the run be silent for too long, and take from the timetable what was put there."""
         self.look_for(TIMEOUT_MS)
+        self.fire()
+
+    def fire(self) -> None:
+        """Take from the timetable all that is due; it comes to nobody."""
         for member in self.client.zrange(KEYS.due, 0, -1):
             self.client.delete(KEYS.entry(int(member)))
-        self.client.delete(KEYS.due)
+        self.client.delete(KEYS.due, KEYS.by_task)
+
+    def losses(self, mid: str = "m") -> int:
+        (record,) = self.runs.under_way.read([mid])
+        return record.losses
 
 
 @pytest.fixture
@@ -304,3 +314,100 @@ def test_a_run_that_left_no_record_is_struck_out(ward: Ward) -> None:
     ward.client.hset(KEYS.running, "gone", "0")
     ward.look_for(TIMEOUT_MS)
     assert not ward.client.hexists(KEYS.running, "gone")
+
+
+# Long runs that were sent again
+
+
+def test_a_long_run_that_was_sent_again_and_came_to_nobody_is_sent_once_more(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    assert ward.waiting() == []
+    ward.look_for(LOOK_MS)
+    assert ward.waiting() == ["m"]
+    assert ward.losses() == 1, "its process was lost once"
+
+
+def test_each_wait_for_somebody_to_begin_it_is_twice_as_long_as_the_last(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    for factor in (1, 2, 4):
+        ward.look_for(factor * TIMEOUT_MS - LOOK_MS)
+        assert ward.waiting() == []
+        ward.look_for(2 * LOOK_MS)
+        assert ward.waiting() == ["m"]
+        ward.fire()
+
+
+def test_no_wait_for_somebody_to_begin_it_is_longer_than_an_hour(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    ward.client.hset(KEYS.awaited, "m", "1000 1")
+    ward.look_for(LONGEST_MS - LOOK_MS)
+    assert ward.waiting() == []
+    ward.look_for(2 * LOOK_MS)
+    assert ward.waiting() == ["m"]
+
+
+def test_a_message_that_the_timetable_still_has_is_not_put_there_twice(ward: Ward) -> None:
+    ward.begin()
+    ward.look_for(4 * TIMEOUT_MS)
+    assert ward.waiting() == ["m"]
+
+
+def test_a_run_that_somebody_has_begun_is_awaited_no_more(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    token = ward.begin(owner="host:2:b")
+    ward.look_for(2 * TIMEOUT_MS, each=lambda: ward.beat(token))
+    assert (ward.waiting(), ward.runs.under_way.awaited()) == ([], {})
+
+
+def test_a_run_that_was_taken_by_a_worker_but_has_not_begun_is_awaited_no_more(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    ward.runs.messages.accept("m", message("m"))
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    assert ward.waiting() == []
+    ward.look_for(LOOK_MS)
+    assert ward.waiting() == ["m"], "it falls silent as any run does"
+    assert ward.losses() == 2
+
+
+def test_a_run_that_was_cancelled_as_it_waited_is_not_sent_again(ward: Ward) -> None:
+    ward.begin()
+    ward.look_for(TIMEOUT_MS)
+    Cancelling(ward.client, KEYS).cancel(["task-m"])
+    assert ward.waiting() == []
+    ward.look_for(4 * TIMEOUT_MS)
+    assert (ward.waiting(), ward.runs.under_way.awaited()) == ([], {})
+
+
+def test_a_run_that_ended_as_it_waited_is_not_sent_again(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    ward.runs.finish(Right.of_bystander(), "cancelled", mid="m", task_id="task-m", guards=[LOCK])
+    ward.look_for(4 * TIMEOUT_MS)
+    assert (ward.waiting(), ward.runs.under_way.awaited()) == ([], {})
+
+
+def test_a_long_run_that_was_parked_and_came_to_nobody_is_sent_once_more(ward: Ward) -> None:
+    ward.runs.messages.accept("m", message("m"))
+    ids = EntryIds(Timetable(ward.client, KEYS))
+    ward.runs.messages.park(ids, mid="m", task_id="task-m", rest=record_rest(message("m")), delay_ms=0)
+    ward.look_for(2 * TIMEOUT_MS)
+    assert ward.waiting() == ["m"], "once, for it waits still"
+    ward.fire()
+    ward.look_for(TIMEOUT_MS)
+    assert ward.waiting() == ["m"]
+
+
+def test_a_leader_of_the_past_sends_nothing_once_more(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    ward.client.hincrby(KEYS.leader, "epoch", 1)
+    ward.clock.advance(LOOK_MS)
+    ward.reaper.step()
+    assert ward.waiting() == []

@@ -135,6 +135,20 @@ class Shard:
         rest = waiting_task("m", task_id="t").pack_rest()
         return self.runs.messages.reassign(Right.of_owner("host:1:"), "lost", self.ids, mid="m", task_id="t", rest=rest, most=3)
 
+    def wait_in_vain(self) -> None:
+        """Let the run *m* have been sent again, and its message be lost."""
+        Shard(self.client).reassign()
+        self.cancelling.cancel(["t"])
+        self.client.delete(KEYS.cancelled)
+
+    @cached_property
+    def seen(self) -> str:
+        return self.runs.under_way.awaited()["m"]
+
+    def resend(self) -> str:
+        rest = waiting_task("m", task_id="t").pack_rest()
+        return self.runs.messages.resend(self.epoch, self.seen, self.ids, mid="m", task_id="t", rest=rest)
+
     def beat(self) -> list[str]:
         return self.runs.signs.beat([("m", self.token, "t", [lock("k")])], extend=True, processes=PROCESSES)
 
@@ -389,6 +403,12 @@ ROWS: dict[str, Row] = {
         call=Shard.reassign,
         second=("refused", 0),
         because="it waits in the timetable already, and is lost once",
+    ),
+    "resend": Row(
+        begin=first(Shard.lead, Shard.accept, Shard.acquire, Shard.wait_in_vain),
+        call=Shard.resend,
+        second="moved",
+        because="it is put into the timetable once, and whoever begins it does so once",
     ),
     "plan_termination": Row(call=lambda shard: shard.terminations.plan("m", after_ms=1000)),
     "park": Row(begin=Shard.acquire, call=Shard.park, repeats=True),

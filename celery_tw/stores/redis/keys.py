@@ -31,6 +31,7 @@ key                 type    life        holds (written by)
 ``run:<mid>``       hash    7 days      one run, for ever while it holds a message: ``state`` ``token`` ``owner`` … (workers, leader)
 ``lease:<mid>``     string  300 s       the token of the process that runs it (workers)
 ``running``         hash    until done  mid → a counter that moves as long as its process lives (workers, leader)
+``awaited``         hash    until begun mid of a long run whose message was sent again → ``<times once more> <since ms>`` (workers, leader)
 ``zombies``         zset    7 days      mid of a run whose process has lost it and runs on → ms when it was last heard (workers)
 ``token``           string  for ever    the highest fencing token ever given (workers)
 ``done:<p>:<b>``    set     expires     digests of the mids of finished runs, by period and bucket (workers, leader)
@@ -228,6 +229,10 @@ class Keys:
     @property
     def running(self) -> str:
         return f"{self.tag}:running"
+
+    @property
+    def awaited(self) -> str:
+        return f"{self.tag}:awaited"
 
     @property
     def zombies(self) -> str:

@@ -1,14 +1,14 @@
 -- PARK: let a task wait in the timetable under its own mid, until what it needs is free or it is time to look again.
 -- KEYS  1 due  2 by-task  3 news  4 news-seq  5 schema  6 entry  7 what it waits for  8 who waits for that  9 its head  10 templates
---       11 template-dues  12 run  13 running
+--       11 template-dues  12 run  13 running  14 awaited
 -- ARGV  1 id  2 mid  3 task id  4 the record to store, after its third line  5 delay ms  6 kind of guard, '' for none  7 its argument  8 schema version  9 news kept  10 wait kept ms
 --       11 id of the template  12 the template  13 run kept ms
 -- reply {now, 'put' | 'taken' (the id is another task's)}
 -- What has become free since the task was refused is seen here: then it is due at once.
--- The timetable has the message of a long run now, and no process has the run: so none can fall silent, and its record may expire.
--- uses now, news
+-- The timetable has the message of a long run now, and no process has the run: so none can fall silent, and its record may expire. It is awaited.
+-- uses now, news, by_task, arrival
 local due, by_task, news, news_seq, schema_key, entry, key, wait = unpack(KEYS, 1, 8)
-local templates, template_dues, run, running = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
+local templates, template_dues, run, running, awaited = unpack(KEYS, 10, 14)
 local id, mid, task, rest, delay_ms, kind, argument, schema, news_kept, wait_kept, template_id, template, run_kept = unpack(ARGV)
 local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]*)\n')
 if holder == mid then return {now_text, 'put'} end
@@ -40,16 +40,16 @@ if kind ~= '' then
   end
 end
 local due_text = string.format('%.0f', due_ms)
-redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
-redis.call('HSETNX', templates, template_id, template)
-redis.call('ZADD', template_dues, 'GT', due_text, template_id)
+store_record(entry, mid, rest)
+share_template(templates, template_dues, template_id, template, due_text)
 redis.call('ZADD', due, due_text, id)
-local listed = redis.call('HGET', by_task, task)
-redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
-if (redis.call('HGET', run, 'owner') or '') == '' then
+list_under(by_task, task, id)
+local owner, envelope = unpack(redis.call('HMGET', run, 'owner', 'envelope'))
+if (owner or '') == '' then
   redis.call('HDEL', running, mid)
   redis.call('PEXPIRE', run, run_kept)
+  if envelope then redis.call('HSET', awaited, mid, '0 ' .. now_text) end
 end
-if tonumber(redis.call('GET', schema_key) or '0') < tonumber(schema) then redis.call('SET', schema_key, schema) end
+raise_schema(schema_key, schema)
 put_in_news(news, news_seq, news_kept, 'entries', id .. ':' .. due_text)
 return {now_text, 'put'}

@@ -1,12 +1,12 @@
 -- REASSIGN: start a long run again elsewhere, under the same mid: its stored message becomes due in the timetable, its lease ends.
--- KEYS  1 run  2 lease  3 running  4 due  5 by-task  6 news  7 news-seq  8 leader  9 entry  10 templates  11 template-dues
+-- KEYS  1 run  2 lease  3 running  4 due  5 by-task  6 news  7 news-seq  8 leader  9 entry  10 templates  11 template-dues  12 awaited
 -- ARGV  1 by whose right: 'token' | 'owner' (a prefix) | 'epoch'  2 that token, owner or epoch  3 token and 4 counter last seen, for 'epoch'
 --       5 'lost' (counts against the run) | 'yielded'  6 most losses  7 mid  8 id  9 task id  10 the record to store, after its third line  11 delay ms  12 news kept  13 run kept ms  14 id of the template  15 the template
 -- reply {now, 'put', losses} | {now, 'refused'} (it moved, is another's, or has ended) | {now, 'enough', losses} (nothing is done: it is to fail)
 -- Its locks stay its own: they are held in the name of the mid, so the successor waits for none of them.
--- The timetable has the message now, so the record may expire; nobody might come for it any more.
--- uses now, news
-local run, lease, running, due, by_task, news, news_seq, leader, entry, templates, template_dues = unpack(KEYS)
+-- The timetable has the message now, so the record may expire; nobody might come for it any more. Until somebody does, the run is awaited.
+-- uses now, news, by_task, arrival
+local run, lease, running, due, by_task, news, news_seq, leader, entry, templates, template_dues, awaited = unpack(KEYS)
 local right, value, token, counter, verb, most, mid, id, task, rest, delay_ms, news_kept, run_kept, template_id, template = unpack(ARGV)
 local owner, held, lost, state = unpack(redis.call('HMGET', run, 'owner', 'token', 'lost', 'state'))
 if not state then return {now_text, 'refused'} end
@@ -23,15 +23,14 @@ if verb == 'lost' and lost >= tonumber(most) then return {now_text, 'enough', lo
 if verb == 'lost' then lost = redis.call('HINCRBY', run, 'lost', 1) end
 
 local due_text = string.format('%.0f', now + tonumber(delay_ms))
-redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
-redis.call('HSETNX', templates, template_id, template)
-redis.call('ZADD', template_dues, 'GT', due_text, template_id)
+store_record(entry, mid, rest)
+share_template(templates, template_dues, template_id, template, due_text)
 redis.call('ZADD', due, due_text, id)
-local listed = redis.call('HGET', by_task, task)
-redis.call('HSET', by_task, task, listed and listed .. ' ' .. id or id)
+list_under(by_task, task, id)
 redis.call('HSET', run, 'state', state == 'ran' and 'ran' or verb, 'owner', '', 'token', '')
 redis.call('PEXPIRE', run, run_kept)
 redis.call('DEL', lease)
 redis.call('HDEL', running, mid)
+redis.call('HSET', awaited, mid, '0 ' .. now_text)
 put_in_news(news, news_seq, news_kept, 'entries', id .. ':' .. due_text)
 return {now_text, 'put', lost}

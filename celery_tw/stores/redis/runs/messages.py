@@ -53,7 +53,7 @@ class RunMessages:
         shard, kind, key = self.keys, guard.kind if guard else "", guard.key if guard else ""
         keys: list[str | bytes] = [shard.due, shard.by_task, shard.news, shard.news_seq, shard.schema, shard.entry(entry_id)]
         keys += (shard.guard(kind, key), shard.wait(kind, key), shard.head(kind, key), shard.templates, shard.template_dues)
-        keys += (shard.run(mid), shard.running)
+        keys += (shard.run(mid), shard.running, shard.awaited)
         cut = CUTTER.cut(mid.encode(), rest)
         args: list[Argument] = [
             entry_id,
@@ -81,6 +81,7 @@ class RunMessages:
         shard, entry_id = self.keys, ids.take()
         keys: list[str | bytes] = [shard.run(mid), shard.lease(mid), shard.running, shard.due, shard.by_task]
         keys += (shard.news, shard.news_seq, shard.leader, shard.entry(entry_id), shard.templates, shard.template_dues)
+        keys += (shard.awaited,)
         cut = CUTTER.cut(mid.encode(), rest)
         args: list[Argument] = [
             right.kind,
@@ -102,3 +103,14 @@ class RunMessages:
         now_ms, verdict, *losses = script("reassign").run(self.client, keys, args)
         self.redis_time.observe(int(now_ms))
         return verdict.decode(), int(losses[0]) if losses else 0
+
+    def resend(self, epoch: int, seen: str, ids: EntryIds, *, mid: str, task_id: str, rest: bytes) -> str:
+        """Send once more what `RunsUnderWay.awaited` has *seen* to be awaited; return put, waits, over or moved."""
+        shard, entry_id = self.keys, ids.take()
+        keys: list[str | bytes] = [shard.run(mid), shard.running, shard.awaited, shard.due, shard.by_task, shard.cancelled]
+        keys += (shard.news, shard.news_seq, shard.leader, shard.entry(entry_id), shard.templates, shard.template_dues)
+        cut = CUTTER.cut(mid.encode(), rest)
+        args: list[Argument] = [epoch, seen, mid, entry_id, task_id, cut.rest, NEWS_KEPT, cut.template.template_id, cut.template.text]
+        now_ms, verdict = script("resend").run(self.client, keys, args)
+        self.redis_time.observe(int(now_ms))
+        return str(verdict, "ascii")

@@ -21,10 +21,20 @@ class RunsUnderWay:
         with translated_errors("HGETALL"):
             return {mid.decode(): counter.decode() for mid, counter in self.client.hgetall(self.keys.running).items()}
 
+    def awaited(self) -> dict[str, str]:
+        """Return, by mid, the long runs whose message was sent again: how often once more, and since when in ms, as RESEND compares it."""
+        with translated_errors("HGETALL"):
+            return {mid.decode(): sends.decode() for mid, sends in self.client.hgetall(self.keys.awaited).items()}
+
     def forget(self, mid: str) -> None:
         """Strike a run that left no record out of those under way."""
         with translated_errors("HDEL"):
             self.client.hdel(self.keys.running, mid)
+
+    def stop_awaiting(self, mid: str) -> None:
+        """Strike a run whose message is on record no more out of those that are awaited."""
+        with translated_errors("HDEL"):
+            self.client.hdel(self.keys.awaited, mid)
 
     def read(self, mids: Iterable[str]) -> list[Record]:
         """Return the records of *mids*, without those that are gone."""

@@ -1,0 +1,65 @@
+"""Resending: sends the message of a long run once more that was sent again and comes to nobody.
+
+A long run whose process was lost, or that yielded or was parked, waits for its message, and the broker alone has that once it was fired. On
+Redis a worker that dies between taking a message off its queue and noting that it has it loses it: what was begun once would never be heard
+of again. So such a run is awaited until a process has begun it. When none has for ``tw_heartbeat_timeout``, and the timetable has nothing
+of it, its message is put there once more; then again after twice as long, and so on up to an hour.
+
+A message that only takes its time, in a long queue say, is doubled by that. Nothing else is: a run begins once, whichever comes first.
+"""
+
+import logging
+from collections.abc import Callable
+
+from celery_tw.events import run_reassigned
+from celery_tw.scheduler.pulses import Pulses
+from celery_tw.stores.redis.deferring import EntryIds
+from celery_tw.stores.redis.runs.record import Record
+from celery_tw.stores.redis.runs.runs import Runs
+
+logger = logging.getLogger(__name__)
+
+LOOKS = 10
+"""The leader looks so often within one timeout: many tasks may be parked, for long."""
+
+LONGEST_MS = 3600 * 1000
+MOST_DOUBLINGS = 32
+
+
+class Resending:
+    """Looks after the long runs that are awaited; *rest_of* makes a record of the timetable from a stored message."""
+
+    def __init__(self, *, runs: Runs, ids: EntryIds, timeout_ms: int, rest_of: Callable[[bytes], bytes]) -> None:
+        self.runs = runs
+        self.ids = ids
+        self.timeout_ms = timeout_ms
+        self.rest_of = rest_of
+        self.pulses = Pulses(blind_ms=timeout_ms)
+        self._next_look_ms = 0
+
+    def look(self, epoch: int, now_ms: int) -> None:
+        """Look if it is time to, as the leader of *epoch*; raises `StaleEpoch`, `StoreUnavailable`."""
+        if now_ms < self._next_look_ms:
+            return
+        self._next_look_ms = now_ms + self.timeout_ms // LOOKS
+        self.pulses.note(epoch, self.runs.under_way.awaited(), now_ms)
+        overdue = self.pulses.still(self._patience_ms)
+        records = {record.mid: record for record in self.runs.under_way.read(overdue)}
+        for mid, pulse in overdue.items():
+            record = records.get(mid)
+            if record is None or record.envelope is None:
+                self.runs.under_way.stop_awaiting(mid)
+            else:
+                self._resend(epoch, pulse.counter, record, record.envelope)
+            self.pulses.restart(mid)
+
+    def _patience_ms(self, sends: str) -> int:
+        """Return how long to wait for a run whose message was sent once more as often as *sends* begins with."""
+        times = int(sends.partition(" ")[0])
+        return min(self.timeout_ms << min(times, MOST_DOUBLINGS), max(LONGEST_MS, self.timeout_ms))
+
+    def _resend(self, epoch: int, sends: str, record: Record, message: bytes) -> None:
+        mid, task, task_id = record.mid, record.task, record.task_id
+        if self.runs.messages.resend(epoch, sends, self.ids, mid=mid, task_id=task_id, rest=self.rest_of(message)) == "put":
+            logger.warning("%s[%s] was sent again and nobody has begun it: its message is sent once more", task, task_id)
+            run_reassigned.send(sender=self, mid=mid, task=task, task_id=task_id, losses=record.losses, reason="not begun")
