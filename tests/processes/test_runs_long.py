@@ -43,6 +43,21 @@ def test_a_killed_worker_of_a_long_task_is_noticed_by_its_silence(yard: Yard) ->
     assert yard.steps() <= 3000 + INTERVAL
 
 
+def test_a_long_task_goes_on_though_the_message_that_starts_it_again_is_lost(yard: Yard) -> None:
+    worker = yard.worker()
+    result = yard.send("count", 3000)
+    done = yard.wait_for_progress(result, 500)
+    kill_all_of(worker)
+
+    with yard.app.connection_for_read() as connection, connection.SimpleQueue(yard.app.conf.task_default_queue) as queue:
+        queue.get(timeout=TIMEOUT_S).ack()
+    yard.worker()
+
+    assert result.get(timeout=TIMEOUT_S) == 3000
+    assert yard.values(result.id)[1]["from"] >= done
+    assert yard.steps() <= 3000 + INTERVAL
+
+
 @pytest.mark.parametrize("victim", ["child", "parent"])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_long_task_ends_once_whenever_its_worker_dies(yard: Yard, victim: str, point: str) -> None:

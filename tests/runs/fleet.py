@@ -21,7 +21,7 @@ from tests.processes.container import ProcessContainer
 from tests.processes.processes import Processes
 from tests.processes.yard import QUICK, SWEEPING, children_of
 from tests.running import running_server
-from tests.runs.verdict import Sent, Verdict, judge
+from tests.runs.verdict import Sent, Verdict, bodies_of, judge
 from tests.waiting import wait_until
 
 WORKERS = 2
@@ -29,6 +29,10 @@ PROCESSES = 2
 SENDS_A_KILL = 6
 PATIENCE_S = 120.0
 """How long the fleet is left alone after the last kill to bring everything to its end."""
+
+LOOKS = 24
+VERY_LONG_MS = 5000
+"""No body takes so long, unless its process has been killed or hangs."""
 
 SETTINGS = {**QUICK, "tw_max_reassignments": 1000, "result_expires": None}
 
@@ -42,6 +46,7 @@ class Fleet:
         self.settings = settings
         self.chance = chance
         self.killed: dict[int, int] = {}
+        self.asked: set[int] = set()
         self.sent: list[Sent] = []
         self.workers: list[ProcessContainer] = []
 
@@ -97,6 +102,17 @@ class Fleet:
                 os.kill(pid, signal.SIGKILL)
             self.killed.setdefault(pid, time.time_ns() // 1_000_000)  # its worker may not have noticed yet, and is killed with it once more
 
+    # Silence
+
+    def ask_the_silent(self) -> None:
+        """Let each process that has been at one body for very long write down, once, what its threads do; it stays in the round's folder."""
+        now_ms = time.time_ns() // 1_000_000
+        for body in bodies_of(Ledger(self.processes.ledger).lines()):
+            if body.ended_ms is None and now_ms - body.begun_ms > VERY_LONG_MS and body.pid not in self.killed and body.pid not in self.asked:
+                self.asked.add(body.pid)
+                with suppress(ProcessLookupError):
+                    os.kill(body.pid, signal.SIGUSR2)
+
     # The end
 
     def results(self) -> dict[str, Any]:
@@ -106,8 +122,11 @@ class Fleet:
 
     def come_to_rest(self) -> dict[str, Any]:
         """Wait until all that was sent has a result, or for as long as is reasonable; return the results."""
-        with suppress(AssertionError):  # what is missing then is for the judge to say
-            wait_until(lambda: len(self.results()) == len(self.sent), PATIENCE_S)
+        for _ in range(LOOKS):
+            with suppress(AssertionError):  # what is missing at the end is for the judge to say
+                wait_until(lambda: len(self.results()) == len(self.sent), PATIENCE_S / LOOKS)
+                break
+            self.ask_the_silent()
         return self.results()
 
 
@@ -120,6 +139,7 @@ def play(folder: Path, *, broker: str, kills: int, seed: int) -> Verdict:
                 fleet.send()
             time.sleep(fleet.chance.uniform(0.05, 1.0))
             fleet.kill()
+            fleet.ask_the_silent()
         results = fleet.come_to_rest()
         lines = Ledger(fleet.processes.ledger).lines()
         return judge(fleet.sent, results, lines, fleet.killed, transport_may_lose=broker == "redis")

@@ -1,7 +1,10 @@
 """The shop of a fleet whose processes are killed at random: each body says when it begins and when it has come to its end, and where."""
 
+import faulthandler
 import os
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import shop
@@ -21,6 +24,13 @@ wheel = TimeWheel(app)
 def note_what_is_sent(**_: Any) -> None:
     """Note what the processes of a pool send; not in a beat, which would render otherwise if somebody listened."""
     signals.after_task_publish.connect(note_publish, weak=False)
+
+
+@signals.worker_process_init.connect(weak=False)
+def show_stacks_when_asked(**_: Any) -> None:
+    """Write what all threads do to a file beside the ledger, at a signal."""
+    file = Path(os.environ["SHOP_LEDGER"]).with_name(f"stacks-{os.getpid()}.txt").open("w")  # noqa: SIM115 - open as long as the process
+    faulthandler.register(signal.SIGUSR2, file=file)
 
 
 def note_publish(headers: Any = None, **_: Any) -> None:
