@@ -3,7 +3,7 @@
 Workers and single processes of their pools are killed at random while chains, chords, retries, locked and long tasks are under way. Each
 round of some kills has servers of its own, is judged by its ledger, and is one line of the journal: a command that is interrupted, or asked
 for more kills, goes on after the last one. The exit code is 1 when there was a violation. The folder of a round with a violation, or with a
-message that went astray, is kept.
+message that went astray, or with a process that was at one body for very long and wrote down what it did, is kept.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def _play(broker: str, kills: int, seed: int, journal: Path) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="tw-runs-"))
     verdict = play(folder, broker=broker, kills=kills, seed=seed)
     line = {"broker": broker, "seed": seed, "kills": kills, **asdict(verdict)}
-    if verdict.violations or verdict.never_begun:
+    if verdict.violations or verdict.never_begun or any(stacks.stat().st_size for stacks in folder.glob("stacks-*.txt")):
         line["folder"] = str(folder)
     else:
         shutil.rmtree(folder)

@@ -105,13 +105,14 @@ class Fleet:
     # Silence
 
     def ask_the_silent(self) -> None:
-        """Let each process that has been at one body for very long write down, once, what its threads do; it stays in the round's folder."""
-        now_ms = time.time_ns() // 1_000_000
-        for body in bodies_of(Ledger(self.processes.ledger).lines()):
-            if body.ended_ms is None and now_ms - body.begun_ms > VERY_LONG_MS and body.pid not in self.killed and body.pid not in self.asked:
-                self.asked.add(body.pid)
-                with suppress(ProcessLookupError):
-                    os.kill(body.pid, signal.SIGUSR2)
+        """Let each living process that has been at one body for very long write down, once, what its threads do."""
+        since_ms = time.time_ns() // 1_000_000 - VERY_LONG_MS
+        bodies = bodies_of(Ledger(self.processes.ledger).lines())
+        silent = {body.pid for body in bodies if body.ended_ms is None and body.begun_ms < since_ms}
+        for pid in silent - self.asked - self.killed.keys():
+            self.asked.add(pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR2)
 
     # The end
 

@@ -100,9 +100,9 @@ class RunRequest(Request):
         """What the name of the run's owner begins with, if it is the process that the task was given to."""
         return f"{socket.gethostname()}:{self.worker_pid}:"
 
-    def _end_run(self) -> None:
+    def _end_run(self) -> bool:
         self._context._tw_owner = self._owner
-        end_run(self.task, self._context, "failed")
+        return end_run(self.task, self._context, "failed")
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """End the process of the task; if it was cancelled and has not stopped, for that reason, and for good."""
@@ -177,9 +177,11 @@ class RunRequest(Request):
         return any(record.state == "accepted" for record in runner_of(self.app).runs.under_way.read([self.mid]))
 
     def _give_up(self, exc_info: Any) -> None:
-        """Fail a task that has lost its process too often."""
+        """Fail a task that has lost its process too often, unless another process has begun it by now: then both are its own."""
         worker_state.task_ready(self)
-        self._end_run()
+        if not self._end_run():
+            logger.warning("%s[%s] has lost its process too often, but another process has its run by now", self.name, self.id)
+            return
         error = exc_info.exception if isinstance(exc_info.exception, Exception) else WorkerLostError("its process exited too often")
         error = getattr(error, "exc", error)
         self.task.backend.mark_as_failure(self.id, error, request=self._context, store_result=self.store_errors)
@@ -204,8 +206,8 @@ def _kill(pool: Any, pid: int) -> None:
         os.kill(pid, SIGKILL)
 
 
-def end_run(task: Any, request: Any, verb: str) -> None:
-    """End the run of *request*, if it is that of the process to which this one gave the task, or nobody's.
+def end_run(task: Any, request: Any, verb: str) -> bool:
+    """End the run of *request*, if it is that of the process to which this one gave the task, or nobody's; return False if it is another's.
 
     Any other process may have begun it from another copy of the message, in this very moment too: its locks are its own then.
     """
@@ -213,6 +215,7 @@ def end_run(task: Any, request: Any, verb: str) -> None:
     right = Right.of_last_owner(owner) if owner else Right.of_bystander()
     mid, guards = mid_of(request), guards_of(task, request.args, request.kwargs)
     try:
-        runner_of(task.app).runs.finish(right, verb, mid=mid, task_id=request.id, guards=guards)
+        return runner_of(task.app).runs.finish(right, verb, mid=mid, task_id=request.id, guards=guards)[0]
     except CeleryTWError as error:
         logger.warning("%s[%s] ended as %s, which was not put on record: %s", task.name, request.id, verb, error)
+        return True

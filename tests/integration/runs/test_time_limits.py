@@ -1,4 +1,4 @@
-"""A hard time limit, and a revocation, as the worker's main process hears of them: whose run they end, and whose they leave alone."""
+"""A hard time limit, a lost process, a revocation, as the worker's main process hears of them: whose run they end, and whose not."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 from billiard.einfo import ExceptionInfo
-from billiard.exceptions import TimeLimitExceeded
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery, signals
 from celery.worker import state as worker_state
 
@@ -71,10 +71,27 @@ class Scene:
             if way == "on_timeout":
                 self.request.on_timeout(False, 1)
             else:
-                try:
-                    raise TimeLimitExceeded(1)
-                except TimeLimitExceeded:
-                    self.request.on_failure(ExceptionInfo())
+                self.fail(TimeLimitExceeded(1))
+
+    def fail(self, error: Exception) -> None:
+        """Let the request hear that the task has come to *error*."""
+        try:
+            raise error
+        except type(error):
+            self.request.on_failure(ExceptionInfo())
+
+    def begin_elsewhere_once_it_is_lost(self) -> list[str]:
+        """Let another process begin the run as soon as it is set free; return the list that its token comes into."""
+        finish, tokens = self.runs.finish, list[str]()
+
+        def finish_and_begin(right: Right, verb: str, **run: Any) -> tuple[bool, int]:
+            answer = finish(right, verb, **run)
+            if verb == "lost":
+                tokens.append(self.acquire("elsewhere:1:b"))
+            return answer
+
+        self.runs.finish = finish_and_begin  # type: ignore[method-assign]
+        return tokens
 
     def revoke(self) -> None:
         """Let the request hear that its task is revoked, by a process that was given it or not."""
@@ -82,8 +99,9 @@ class Scene:
 
 
 @pytest.fixture
-def scene(make_app: Callable[..., Celery]) -> Iterator[Scene]:
-    scene = Scene(make_app())
+def scene(make_app: Callable[..., Celery], request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A scene, with the settings that a test asks for."""
+    scene = Scene(make_app(**getattr(request, "param", {})))
 
     def failed(**_: Any) -> None:
         scene.said.append("failure")
@@ -149,6 +167,28 @@ def test_a_run_that_another_process_begins_as_its_failure_is_stored_is_not_ended
 
     (token,) = tokens
     assert scene.runs.holds(scene.request.mid, token)
+
+
+@pytest.mark.parametrize("scene", [{"tw_max_reassignments": 0}], indirect=True)
+def test_a_task_that_has_lost_its_process_too_often_fails(scene: Scene) -> None:
+    scene.acquire(OURS + "a")
+
+    scene.fail(WorkerLostError("gone"))
+
+    assert scene.acquire("elsewhere:1:b") == "", "a late copy finds that it is dealt with"
+    assert (scene.said, scene.result.state) == (["failure", "ack"], "FAILURE")
+
+
+@pytest.mark.parametrize("scene", [{"tw_max_reassignments": 0}], indirect=True)
+def test_a_task_that_has_lost_its_process_too_often_does_not_fail_if_another_process_has_it(scene: Scene) -> None:
+    scene.acquire(OURS + "a")
+    tokens = scene.begin_elsewhere_once_it_is_lost()
+
+    scene.fail(WorkerLostError("gone"))
+
+    assert scene.runs.holds(scene.request.mid, tokens[0])
+    assert (scene.said, scene.result.state) == ([], "PENDING")
+    assert scene.request not in worker_state.reserved_requests, "the worker goes on"
 
 
 def test_a_time_limit_of_a_task_that_no_process_was_given_leaves_anothers_run_alone(scene: Scene) -> None:

@@ -29,7 +29,7 @@ def note_what_is_sent(**_: Any) -> None:
 @signals.worker_process_init.connect(weak=False)
 def show_stacks_when_asked(**_: Any) -> None:
     """Write what all threads do to a file beside the ledger, at a signal."""
-    file = Path(os.environ["SHOP_LEDGER"]).with_name(f"stacks-{os.getpid()}.txt").open("w")  # noqa: SIM115 - open as long as the process
+    file = Path(os.environ["SHOP_LEDGER"]).with_name(f"stacks-{os.getpid()}.txt").open("w")
     faulthandler.register(signal.SIGUSR2, file=file)
 
 
