@@ -29,6 +29,7 @@ from celery_tw.integration.lanes.lanes import LaneControl
 from celery_tw.integration.publishing.choice import fire_path
 from celery_tw.integration.publishing.outbox_control import OutboxControl
 from celery_tw.integration.runs.guarding import GuardsNeedBase
+from celery_tw.integration.runs.lost_processes import NoticeLostProcesses
 from celery_tw.integration.runs.run_views import RunList
 from celery_tw.integration.safeguards import check_namespace
 from celery_tw.integration.settings_check import CheckSettings
@@ -71,6 +72,7 @@ class TimeWheel:
         app.steps["worker"].add(GuardsNeedBase)
         internal_tasks.register(app)
         app.steps["worker"].add(CarryNodes)
+        app.steps["worker"].add(NoticeLostProcesses)
         app.steps["consumer"].add(AnnounceConsumer)
         app.steps["consumer"].add(KeepRefusals)
         wheel._guard(guard)
