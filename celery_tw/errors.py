@@ -114,7 +114,7 @@ class UnknownDeadLetter(CeleryTWError, LookupError):
     """Raised when no dead letter has the given id."""
 
     def __init__(self, letter_id: str) -> None:
-        super().__init__(f"there is no dead letter {letter_id!r}")
+        super().__init__(f"there is no dead letter {letter_id!r}: `celery tw dlq list --each` shows the ids of those there are")
         self.letter_id = letter_id
 
 

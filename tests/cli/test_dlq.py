@@ -176,7 +176,7 @@ def test_letters_are_thrown_away_when_a_person_says_yes_to_their_number(cli: Com
 @pytest.mark.parametrize("verb", ["requeue", "purge"])
 def test_an_unknown_letter_is_refused_and_no_other_is_touched(verb: str, cli: CommandLine, die: Die) -> None:
     letter_id = die("a")
-    assert "there is no dead letter 'nonsense'" in cli.refused("dlq", verb, "--yes", letter_id, "nonsense")
+    assert "there is no dead letter 'nonsense': `celery tw dlq list --each`" in cli.refused("dlq", verb, "--yes", letter_id, "nonsense")
     assert "there is no dead letter" in cli.refused("dlq", "show", "nonsense")
     assert ids(cli) == ["a"]
 
