@@ -16,6 +16,10 @@ def ended(at_ms: int, *, mid: str = "m", pid: int = 1) -> Line:
     return Line(what=What.ENDED, at_ms=at_ms, mid=mid, task_id="t", value={"pid": pid})
 
 
+def received(*, mid: str = "m") -> Line:
+    return Line(what=What.RECEIVED, at_ms=0, mid=mid, task_id="t", value={"pid": 8})
+
+
 def published(*, mid: str = "m") -> Line:
     return Line(what=What.PUBLISHED, at_ms=0, mid=mid, task_id="t", value={"pid": 9})
 
@@ -47,7 +51,7 @@ def test_what_redis_may_have_lost_on_its_way_is_counted_apart() -> None:
     assert (verdict.violations, verdict.never_begun) == ([], ["alone t"])
     assert kinds(verdict_on(results={}, redis=True)) == ["lost"], "it was never sent"
     assert kinds(verdict_on(published(), results={})) == ["lost"], "not on RabbitMQ"
-    assert kinds(verdict_on(published(), started(1), results={}, redis=True)) == ["lost"], "it came to a body"
+    assert kinds(verdict_on(published(), received(), results={}, redis=True)) == ["lost"], "it came to a worker"
 
 
 def test_a_second_body_is_excused_by_a_kill_in_the_first() -> None:

@@ -8,7 +8,7 @@ wrong             the result of a send is not the one it must have
 lost              a send has no result
 repeated          a body began again without an excuse
 two at a time     a body began while another of the same run, or of the same lock, was under way in a living process
-never begun       a send has no result, and a message of it that the broker had taken never came to a body, on Redis: a worker
+never begun       a send has no result, and a message of it that the broker had taken was never received by a worker, on Redis: one
                   that dies between taking a message off its queue and noting that it has it, which kombu does in two steps,
                   loses it. Counted apart; on RabbitMQ it is lost as any other.
 ================  =============================================================================================================
@@ -71,7 +71,8 @@ def judge(
         by_mid[body.mid].append(body)
         if body.lock:
             by_lock[body.lock].append(body)
-    astray = {line.task_id for line in lines if line.what is What.PUBLISHED and line.mid not in by_mid} if transport_may_lose else set()
+    received = {line.mid for line in lines if line.what is What.RECEIVED}
+    astray = {line.task_id for line in lines if line.what is What.PUBLISHED and line.mid not in received} if transport_may_lose else set()
     missing = [each for each in sent if each.result_id not in results]
     unbegun = [each for each in missing if not astray.isdisjoint(each.task_ids)]
     return Verdict(

@@ -9,6 +9,7 @@ from typing import Any
 
 import shop
 from celery import signals
+from celery.app.task import Context
 
 import celery_tw
 from celery_tw import TimeWheel
@@ -24,6 +25,12 @@ wheel = TimeWheel(app)
 def note_what_is_sent(**_: Any) -> None:
     """Note what the processes of a pool send; not in a beat, which would render otherwise if somebody listened."""
     signals.after_task_publish.connect(note_publish, weak=False)
+
+
+@signals.task_received.connect(weak=False)
+def note_receipt(request: Any = None, **_: Any) -> None:
+    """Note that a worker has a message, and that the broker knows so."""
+    note(What.RECEIVED, Context(request.request_dict))
 
 
 @signals.worker_process_init.connect(weak=False)
