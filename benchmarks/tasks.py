@@ -43,7 +43,7 @@ class Measured:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tasks", type=int, default=3000, help="tasks of a contender in a round (default %(default)s)")
+    parser.add_argument("--tasks", type=int, default=6000, help="tasks of a contender in a round (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds; each contender has its turn in each (default %(default)s)")
 
 
