@@ -313,6 +313,12 @@ ROWS: dict[str, Row] = {
         begin=first(Shard.lead, store_once), call=lambda shard: shard.fire_once()[1], second=["gone"], because="nothing is left to fire"
     ),
     # Lanes
+    "admit": Row(
+        begin=first(Shard.lead, Shard.enter),
+        call=lambda shard: shard.admit()[1],
+        second=["gone"],
+        because="what has been admitted is in the queue once, and counted",
+    ),
     "enter": Row(begin=Shard.lead, call=Shard.enter, repeats=True),
     "boost": Row(begin=first(Shard.lead, Shard.enter), call=lambda shard: shard.lanes.boost("celery", [3], to="high"), repeats=True),
     "make_room": Row(
@@ -399,11 +405,11 @@ ROWS: dict[str, Row] = {
 
 
 def test_what_was_admitted_is_not_admitted_again_when_the_answer_was_lost(redis_client: redis.Redis, proxy: CuttingProxy) -> None:
-    redis_client.script_load(script("fire_once").text)
+    redis_client.script_load(script("admit").text)
     shard = Shard(proxy.client())
     shard.lead()
     shard.enter()
-    proxy.cut_answers_to(script("fire_once").digest.encode(), number=1)
+    proxy.cut_answers_to(script("admit").digest.encode(), number=1)
 
     with pytest.raises(StoreUnavailable):
         shard.admit()
