@@ -187,7 +187,7 @@ MUTANTS = (
         "phantom",
         "drain",
         150,
-        _text("drain", "if ARGV[12] ~= '' and known[1] ~= ARGV[12] then return {now_text, 'moved'} end", ""),
+        _text("drain", "if version ~= '' and known[1] ~= version then return {now_text, 'moved'} end", ""),
     ),
     _mutant(
         "skips unrecorded",
@@ -228,7 +228,7 @@ MUTANTS = (
         "hole, stored",
         "admit",
         20,
-        _text("admit", "    redis.call('LPUSH', queue, unpack(waiting))", "    redis.call('LPUSH', queue, waiting[1])"),
+        _text("admit", "unpack(waiting, first, math.min(first + 999, #waiting))", "waiting[1]"),
         lanes=True,
     ),
     _mutant(

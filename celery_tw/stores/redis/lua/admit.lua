@@ -1,11 +1,11 @@
--- ADMIT: let one-time tasks that wait in the lanes of a queue go on to it, in one step, as FIRE ONCE hands over what is due. What cannot go on
--- is made due, where it is seen why.
+-- ADMIT: let one-time tasks that wait in the lanes of a queue go on to it, in one step, as FIRE ONCE hands over what is due. What cannot go
+-- on is made due, where it is seen why.
 -- KEYS  as parts/batch.lua says, with one queue key; then the lanes of the queue, high first, and what was admitted to it
 -- ARGV  as parts/batch.lua says; then admitted kept ms, and per entry the number of its lane and the lane whose turn it has
--- reply as of FIRE ONCE, but 'returned' (it is due now: fire it, and see why it cannot go on) in place of what tells that a message cannot be
---       sent; only of the queue key that the caller does not know it is told
+-- reply {now ms, status per entry}: 'fired' | 'late' | 'moved' | 'gone' | 'undeclared <queue key>', as of FIRE ONCE
+--       | 'returned' (it cannot go on, and is due now: fire it, and see why)
 -- Invariant: a task leaves its lane only together with its message, with the record of its skip, or for due.
--- uses now, kinds, by_task, in_order, admitted, numbers, allowed, templates, batch, judging, leaving, firing
+-- uses now, kinds, by_task, in_order, admitted, numbers, allowed, pushes, templates, batch, judging, leaving, firing
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
 local late = comes_late(leader, lease, first_number)
 
@@ -17,7 +17,7 @@ for i = 1, entries do
   table.insert(in_lane[lane], i)
 end
 
--- Since when each has been in its lane, false for what is not there. What has been made due, or is held, has lost its place: it is a stray.
+-- Since when each has been in its lane, false for what is not there. What has been made due, or is held, is a stray: it has lost its place.
 local strays = {}
 local function read_scores()
   local found = {}

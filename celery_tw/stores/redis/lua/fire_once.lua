@@ -1,12 +1,12 @@
--- FIRE ONCE: hand one-time tasks that are due to the broker and take them off the timetable, in one step. Those for a fair queue go to their
--- lane instead, from which ADMIT lets them on.
+-- FIRE ONCE: hand one-time tasks that are due to the broker and take them off the timetable, in one step. Those for a fair queue go to
+-- their lane instead, from which ADMIT lets them go on.
 -- KEYS  as parts/batch.lua says; then, of each fair queue that the caller knows, its lanes, high first
 -- ARGV  as parts/batch.lua says; then the names of the fair queues
 -- reply {now ms, status per entry}: 'fired' | 'late' (past its last moment: skipped, recorded) | 'moved' | 'gone' | 'early'
 --       | 'undeclared <queue key>' (call again with that key) | 'foreign' (rendered for another broker) | 'malformed <why>' | 'newer' (schema) | 'refused <why>'
 --       | 'laned <queue>' | 'unlaned <queue>' (call again with that queue)
 -- Invariant: a task leaves the timetable only together with its message, or with the record of its skip; it is in due or in a lane.
--- uses now, kinds, by_task, in_order, numbers, allowed, templates, batch, judging, leaving, firing
+-- uses now, kinds, by_task, in_order, numbers, allowed, pushes, templates, batch, judging, leaving, firing
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
 local late = comes_late(leader, lease, first_number)
 

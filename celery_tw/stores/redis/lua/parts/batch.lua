@@ -10,7 +10,7 @@ local epoch, lease, entries, fingerprint, fired_kept, skips_kept, allowed, first
 local own_key, own_arg = 11 + entries + tonumber(ARGV[10]), 11 + 2 * entries -- those of the script begin there
 local outbox = ARGV[7] == 'outbox' and KEYS[11 + entries]
 
--- The lane of each that does not wait in due; what waits for the messages of each queue key that the caller knows.
-local ids, moments, entry_keys, lane_of, pushes = {}, {}, {unpack(KEYS, 11, 10 + entries)}, {}, {}
+-- The lane of each that does not wait in due; the queue keys that the caller knows.
+local ids, moments, entry_keys, lane_of, knows = {}, {}, {unpack(KEYS, 11, 10 + entries)}, {}, {}
 for i = 1, entries do ids[i], moments[i] = ARGV[9 + 2 * i], ARGV[10 + 2 * i] end
-for i = 11 + entries, own_key - 1 do pushes[KEYS[i]] = {} end
+for i = 11 + entries, own_key - 1 do knows[KEYS[i]] = true end

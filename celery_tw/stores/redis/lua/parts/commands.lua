@@ -4,11 +4,27 @@
 -- for which it counts; and to let a message wait in a lane, with its id or its template's: 'unused' (the key of the new entry), 'enter'
 -- (id → now in the lane), 'share' (template id → its text), 'last' (template → its last due ms), 'list' (task id → what waits under it).
 
+-- As a call brings them: how many, and per command its operation, the place of its queue among the keys from *first_queue* on, its payload.
+local function read_commands(next_arg, first_queue)
+  local commands = {}
+  for i = 1, tonumber(next_arg()) do
+    commands[i] = {operation = next_arg(), queue = KEYS[first_queue + tonumber(next_arg())], payload = next_arg()}
+  end
+  return commands
+end
+
 -- An id may be another's by now, and what stands in the place of a lane may be none.
 local function objection_to(command)
   if command.operation == 'lpush' then return refusal(command.queue, 'the queue key', 'list') end
   if command.operation == 'unused' then return redis.call('EXISTS', command.queue) == 1 and 'refused TAKEN id, another has it' end
   return string.find(command.operation, '^enter ') and refusal(command.queue, 'the lane', 'zset')
+end
+
+local function objection_to_any(commands)
+  for _, command in ipairs(commands) do
+    local why = objection_to(command)
+    if why then return why end
+  end
 end
 
 local words = {}

@@ -1,5 +1,5 @@
--- FIRING: fire decides what becomes of a task whose turn it is, and returns its status; send_messages and record_fires do what was decided, at
--- the end. Needs now, numbers, allowed, templates, batch, judging, leaving.
+-- FIRING: fire decides what becomes of a task whose turn it is, and returns its status; send_messages and record_fires do what was decided,
+-- at the end. Needs now, numbers, allowed, pushes, templates, batch, judging, leaving.
 local fresh = {}
 
 local function skip(i, name, task)
@@ -39,13 +39,8 @@ local function fire(i, record, enter)
 end
 
 local function send_messages()
-  for queue, waiting in pairs(pushes) do
-    if outbox then
-      for _, claim in ipairs(waiting) do redis.call('XADD', outbox, '*', unpack(claim)) end
-    elseif #waiting > 0 then
-      redis.call('LPUSH', queue, unpack(waiting))
-    end
-  end
+  for _, claim in ipairs(claims) do redis.call('XADD', outbox, '*', unpack(claim)) end
+  push_all()
 end
 
 local function record_fires()

@@ -1,5 +1,5 @@
--- LEAVING: leave notes that a task goes from where it waits, and take that it goes for good; take_out and forget do what was noted, at the end.
--- Needs now, by_task, batch.
+-- LEAVING: leave notes that a task goes from where it waits, and take that it goes for good; take_out and forget do what was noted, at the
+-- end. Needs by_task, batch.
 local left, gone_ids, gone_keys, gone_names, tasks, task_of = {}, {}, {}, {}, {}, {}
 
 local function leave(i)
