@@ -156,7 +156,7 @@ class Shard:
         return self.dispatching.fire_once(self.epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()
 
     def open_backlog(self) -> int:
-        return self.timetable.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
+        return self.timetable.writing.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
 
     def drain(self) -> str:
         self.backlog = getattr(self, "backlog", None) or self.dispatching.read_backlog("2:7")
@@ -228,11 +228,11 @@ def first(*steps: Callable[[Shard], Any]) -> Callable[[Shard], None]:
 
 
 def store_recurring(shard: Shard) -> None:
-    assert shard.timetable.put([recurring(2)])[1] == ["put"]
+    assert shard.timetable.writing.put([recurring(2)])[1] == ["put"]
 
 
 def store_once(shard: Shard) -> None:
-    assert shard.timetable.put_one_time([one_time(3)])[1] == ["put"]
+    assert shard.timetable.writing.put_one_time([one_time(3)])[1] == ["put"]
 
 
 NEWS = (KEYS.news, KEYS.news_seq)
@@ -260,32 +260,32 @@ ROWS: dict[str, Row] = {
     "hold_clock": Row(begin=Shard.lead, call=lambda shard: shard.election.hold_clock(shard.epoch, step_ms=10_000)),
     # What clients write
     "put": Row(
-        call=lambda shard: shard.timetable.put([recurring(2)])[1],
+        call=lambda shard: shard.timetable.writing.put([recurring(2)])[1],
         second=["raced"],
         because="whoever is told so reads again, and finds its own definition",
     ),
-    "put_once": Row(call=lambda shard: shard.timetable.put_one_time([one_time(3)])[1], more=NEWS, because=HEARD_TWICE),
+    "put_once": Row(call=lambda shard: shard.timetable.writing.put_one_time([one_time(3)])[1], more=NEWS, because=HEARD_TWICE),
     "change": Row(
         begin=store_recurring,
-        call=lambda shard: shard.timetable.change(2, **CHANGED),
+        call=lambda shard: shard.timetable.writing.change(2, **CHANGED),
         second=False,
         because="whoever is told so reads again, and finds it changed",
     ),
     "hold": Row(
         begin=store_once,
-        call=lambda shard: shard.timetable.hold(3, pause=True),
+        call=lambda shard: shard.timetable.writing.hold(3, pause=True),
         second="same",
         because="the caller finds that it was paused already",
     ),
-    "hurry": Row(begin=store_once, call=lambda shard: shard.timetable.hurry(3), more=NEWS, because=HEARD_TWICE),
+    "hurry": Row(begin=store_once, call=lambda shard: shard.timetable.writing.hurry(3), more=NEWS, because=HEARD_TWICE),
     "remove": Row(
         begin=store_recurring,
-        call=lambda shard: shard.timetable.remove("tick", 2),
+        call=lambda shard: shard.timetable.writing.remove("tick", 2),
         second="gone",
         because="the caller is told that there is no such entry, which is so",
     ),
     "open_backlog": Row(begin=store_recurring, call=Shard.open_backlog),
-    "claim_static": Row(begin=store_recurring, call=lambda shard: shard.timetable.claim_static(["tick"], process_start_ms=5)),
+    "claim_static": Row(begin=store_recurring, call=lambda shard: shard.timetable.static.claim(["tick"], process_start_ms=5)),
     "defer": Row(call=Shard.defer, repeats=True),
     "cancel": Row(begin=Shard.defer, call=lambda shard: shard.cancelling.cancel(["t1"]), repeats=True, number=2),
     "eject": Row(
