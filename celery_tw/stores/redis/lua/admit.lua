@@ -80,9 +80,6 @@ if next(left) then
   if #returned > 0 then redis.call('ZADD', due, unpack(returned)) end
   take_out()
   count_turns()
-  if #gone_ids > 0 then
-    forget()
-    record_fires()
-  end
+  forget_gone()
 end
 return statuses

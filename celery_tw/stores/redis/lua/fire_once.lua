@@ -61,9 +61,6 @@ if next(left) then
   send_messages()
   put_into_lanes()
   take_out()
-  if #gone_ids > 0 then
-    forget()
-    record_fires()
-  end
+  forget_gone()
 end
 return statuses

@@ -1,4 +1,4 @@
--- FIRING: fire decides what becomes of a task whose turn it is, and returns its status; send_messages and record_fires do what was decided,
+-- FIRING: fire decides what becomes of a task whose turn it is, and returns its status; send_messages and forget_gone do what was decided,
 -- at the end. Needs now, numbers, allowed, pushes, templates, batch, judging, leaving.
 local fresh = {}
 
@@ -43,7 +43,10 @@ local function send_messages()
   push_all()
 end
 
-local function record_fires()
+-- What has gone for good leaves behind it the mids that were fired, for as long as somebody may ask, and the skips.
+local function forget_gone()
+  if #gone_ids == 0 then return end
+  forget()
   if #fresh > 0 then redis.pcall('ZADD', fired_key, unpack(fresh)) end
   redis.pcall('ZREMRANGEBYSCORE', fired_key, '-inf', string.format('%.0f', now - fired_kept))
   redis.pcall('ZREMRANGEBYSCORE', skips, '-inf', string.format('%.0f', now - skips_kept))
