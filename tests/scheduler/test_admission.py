@@ -194,7 +194,6 @@ def starving_of(fair: Fair) -> Starving:
     return Starving(
         admitting=fair.stand.engine.admission.admitting,
         elector=fair.stand.elector,
-        clock=fair.stand.clock,
         redis_time=redis_time,
         gauges=fair.stand.engine.gauges,
         limit_ms=4 * HOUR_MS,
