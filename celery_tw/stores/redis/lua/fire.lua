@@ -41,5 +41,5 @@ for i, e in ipairs(batch) do
   statuses[i + 1] = status
 end
 push_all()
-set_dues()
+if #dues > 0 then redis.call('ZADD', due, unpack(dues)) end
 return statuses

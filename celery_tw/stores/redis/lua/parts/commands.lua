@@ -27,24 +27,30 @@ local function objection_to_any(commands)
   end
 end
 
-local words = {}
-function words.claim(outbox, message, delivery, entry)
-  return redis.pcall('XADD', outbox, '*', 'entry', entry, 'delivery', delivery, 'message', message)
-end
--- What an entry's fires have open is told to the next slot; it is no reason to refuse this one, whose messages have gone by then.
-function words.count(open, task, kept)
-  redis.pcall('HSET', open, task, 'queued ' .. string.format('%.0f', now + tonumber(kept)))
-  if redis.call('PTTL', open) < tonumber(kept) then redis.call('PEXPIRE', open, kept) end
-end
-function words.unused() end -- seen before
-function words.enter(lane, _, id) return redis.pcall('ZADD', lane, 'NX', now_text, id) end
-function words.share(templates, text, id) return redis.pcall('HSETNX', templates, id, text) end
-function words.last(template_dues, id) return redis.pcall('ZADD', template_dues, 'GT', now_text, id) end
-function words.list(by_task, task, id)
-  if task ~= '' then list_under(by_task, task, id) end
+-- Most slots ask for one plain message, and are spared the making of these functions.
+local function operations_of_ours()
+  local words = {}
+  function words.claim(outbox, message, delivery, entry)
+    return redis.pcall('XADD', outbox, '*', 'entry', entry, 'delivery', delivery, 'message', message)
+  end
+  -- What an entry's fires have open is told to the next slot; it is no reason to refuse this one, whose messages have gone by then.
+  function words.count(open, task, kept)
+    redis.pcall('HSET', open, task, 'queued ' .. string.format('%.0f', now + tonumber(kept)))
+    if redis.call('PTTL', open) < tonumber(kept) then redis.call('PEXPIRE', open, kept) end
+  end
+  function words.unused() end -- seen before
+  function words.enter(lane, _, id) return redis.pcall('ZADD', lane, 'NX', now_text, id) end
+  function words.share(templates, text, id) return redis.pcall('HSETNX', templates, id, text) end
+  function words.last(template_dues, id) return redis.pcall('ZADD', template_dues, 'GT', now_text, id) end
+  function words.list(by_task, task, id)
+    if task ~= '' then list_under(by_task, task, id) end
+  end
+  return words
 end
 
+local words
 local function carry_out(command, entry)
+  words = words or operations_of_ours()
   local word, rest = string.match(command.operation, '^(%l+) ?(.*)')
   if words[word] then return words[word](command.queue, command.payload, rest, entry) end
   return redis.pcall(command.operation, command.queue, command.payload)

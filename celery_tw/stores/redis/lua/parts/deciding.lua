@@ -1,6 +1,5 @@
--- DECIDING: record_decision records that a slot is decided, with what was missed before it; set_dues lets the entries wait for their next
--- slots, at the end. A backlog's slots are counted as runs when it is opened, so that `max_runs` holds whatever is fired first. Needs now,
--- slots.
+-- DECIDING: record_decision records that a slot is decided, with what was missed before it; when the entries are due next is left for the end,
+-- in dues. A backlog's slots are counted as runs when it is opened, so that `max_runs` holds whatever is fired first. Needs now, slots.
 
 -- What people read of an entry must not hold it up: in place of what is no such list or set, a new one begins.
 local function keep(key, ...)
@@ -50,8 +49,4 @@ local function record_decision(e)
     redis.call('ZADD', backlogs, now_text, e.backlog)
     redis.call('HINCRBY', e.key, 'count', e.left)
   end
-end
-
-local function set_dues()
-  if #dues > 0 then redis.call('ZADD', due, unpack(dues)) end
 end
