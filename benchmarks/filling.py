@@ -15,7 +15,8 @@ from celery_tw.integration.connected import Connected
 from celery_tw.stores.redis.codec import unpack_one_time
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.records import Records
-from celery_tw.stores.redis.timetable import CHUNK, OneTimeWrite, Timetable
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.stores.redis.writing import CHUNK, OneTimeWrite
 
 
 def store_one_time(app: Celery, count: int, *, at: datetime) -> float:
@@ -69,7 +70,7 @@ def hold_in_store(app: Celery, client: redis.Redis, count: int, *, first: dateti
     store_one_time(app, 1, at=first + timedelta(seconds=spread_s))
     ((_, entry_id),) = timetable.nearest(1)
     record = unpack_one_time(timetable.read_one_time(entry_id)[0] or b"")
-    timetable.remove(record.name, entry_id)
+    timetable.writing.remove(record.name, entry_id)
     fire_ids, first_ms = FireIds("held"), int(first.timestamp() * 1000)
     for start in range(0, count, CHUNK):
         ids = timetable.reserve(min(CHUNK, count - start), one_time=True)
@@ -80,4 +81,4 @@ def hold_in_store(app: Celery, client: redis.Redis, count: int, *, first: dateti
             mid = fire_ids.fire_id(number, due_ms)
             template[1], template[4] = mid.encode(), b""
             writes.append(OneTimeWrite(name="", entry_id=number, mid=mid, due_ms=due_ms, record=b"\n".join(template)))
-        timetable.put_one_time(writes)
+        timetable.writing.put_one_time(writes)

@@ -86,8 +86,8 @@ class Sweeper:
 
     def step(self) -> int:
         """Look once; return in how many ms to call again."""
-        term = self.elector.term
-        if term is None or not term.trusted(self.clock.boot_ms()):
+        term = self.elector.trusted_term()
+        if term is None:
             self._epoch = None
             return STAND_BY_MS
         try:

@@ -135,7 +135,6 @@ class Duties:
         return Starving(
             admitting=self.engine.admission.admitting,
             elector=self.elector,
-            clock=parts.clock,
             redis_time=parts.redis_time,
             gauges=self.engine.gauges,
             limit_ms=parts.settings.starvation_alert_ms,
@@ -162,7 +161,6 @@ class Duties:
             terminations=parts.terminations,
             runs=parts.runs,
             elector=self.elector,
-            clock=parts.clock,
             redis_time=parts.redis_time,
             terminate=lambda task_id: parts.canceller.terminate(task_id),
         )

@@ -62,10 +62,14 @@ class Elector:
         self._enrolled_ms = -lease_ms
         self._step: tuple[int, int] | None = None
 
+    def trusted_term(self) -> Term | None:
+        """Return the term in which this process may act as leader now, None when it may not."""
+        term = self.term
+        return term if term is not None and term.trusted(self.clock.boot_ms()) else None
+
     def leads(self) -> bool:
         """Return whether this process may act as leader now."""
-        term = self.term
-        return term is not None and term.trusted(self.clock.boot_ms())
+        return self.trusted_term() is not None
 
     def ask_to_stand_down(self, reason: str) -> None:
         """Let the next step resign, because this process must not lead; any thread may ask."""

@@ -2,9 +2,9 @@
 
 ::
 
-    producers ──ENTER──▶ lane ──FIRE ONCE──▶ queue (or outbox)
-    due ──────FIRE ONCE──▶ │                                    what cannot go on (for another broker, not allowed, unreadable)
-                           └────────────────▶ due               is made due again, where it is seen to as any one-time task
+    producers ──ENTER──▶ lane ──ADMIT──▶ queue (or outbox)
+    due ──────FIRE ONCE──▶ │                                what cannot go on (for another broker, not allowed, unreadable)
+                           └────────────▶ due               is made due again, where it is seen to as any one-time task
 
 `Shares` chooses in Python among the oldest of each lane, and one script hands the chosen ones over and takes them out of their lanes. So a
 leader that dies on any line has admitted a message or has not; the next one measures and goes on. Its shares begin anew.

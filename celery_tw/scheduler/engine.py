@@ -97,8 +97,8 @@ class Engine:
 
     def step(self) -> int:
         """Do a piece of the leader's work; return in how many ms to call again."""
-        term = self.elector.term
-        if term is None or not term.trusted(self.clock.boot_ms()):
+        term = self.elector.trusted_term()
+        if term is None:
             self._epoch = None
             self.missed_news = True
             self.mailbox.clear()

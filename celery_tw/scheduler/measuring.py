@@ -91,8 +91,8 @@ class Measuring:
 
     def step(self) -> int:
         """Measure all queues once; return in how many ms to call again."""
-        term = self.elector.term
-        if term is None or not term.trusted(self.clock.boot_ms()):
+        term = self.elector.trusted_term()
+        if term is None:
             self._consumers_boot_ms = None
             return STAND_BY_MS
         self.rooms.begin(term.epoch)

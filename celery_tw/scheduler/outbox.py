@@ -76,8 +76,8 @@ class Outbox:
 
     def step(self) -> int:
         """Publish a batch; return in how many ms to call again."""
-        term = self.elector.term
-        if term is None or not term.trusted(self.clock.boot_ms()):
+        term = self.elector.trusted_term()
+        if term is None:
             self._epoch = None
             return STAND_BY_MS
         try:

@@ -244,7 +244,7 @@ class RecurringEntries:
         """Set a due time right that does not belong to the entry's next slot (other zone data, another version)."""
         due_ms = first_due_ms(known.definition, known.recurrence, entry_id=known.entry_id, mark_ms=known.mark_ms)
         logger.warning("entry %s was due at %s, its next slot is at %s: mended", known.definition.name, known.due_ms, due_ms)
-        self.timetable.change(
+        self.timetable.writing.change(
             known.entry_id, version=known.version, mark_ms=known.mark_ms, due_ms=due_ms, fields=[("mark", str(known.mark_ms))]
         )
         self.entries.forget(known.entry_id)

@@ -39,8 +39,8 @@ class Retention:
 
     def step(self) -> int:
         """Look once, if it is time; return in how many ms to call again."""
-        term, now_ms = self.elector.term, self.clock.boot_ms()
-        if term is None or not term.trusted(now_ms):
+        term, now_ms = self.elector.trusted_term(), self.clock.boot_ms()
+        if term is None:
             return STAND_BY_MS
         if now_ms < self._next_ms:
             return self._next_ms - now_ms

@@ -7,7 +7,7 @@ one that dies right then leaves some messages unsaid, which count as starving in
 import logging
 from collections.abc import Iterable, Sequence
 
-from celery_tw.clock import Clock, RedisTime
+from celery_tw.clock import RedisTime
 from celery_tw.errors import MalformedRecord, NewerSchema, StaleEpoch
 from celery_tw.events import task_starving
 from celery_tw.leadership.elector import Elector
@@ -29,12 +29,9 @@ LINES_A_MINUTE = 20
 class Starving:
     """Looks for messages older than *limit_ms* while *elector* leads, in the lanes of all queues."""
 
-    def __init__(
-        self, *, admitting: Admitting, elector: Elector, clock: Clock, redis_time: RedisTime, gauges: Gauges, limit_ms: int
-    ) -> None:
+    def __init__(self, *, admitting: Admitting, elector: Elector, redis_time: RedisTime, gauges: Gauges, limit_ms: int) -> None:
         self.admitting = admitting
         self.elector = elector
-        self.clock = clock
         self.redis_time = redis_time
         self.gauges = gauges
         self.limit_ms = limit_ms
@@ -44,8 +41,8 @@ class Starving:
 
     def step(self) -> int:
         """Look once; return in how many ms to call again."""
-        term = self.elector.term
-        if term is None or not term.trusted(self.clock.boot_ms()):
+        term = self.elector.trusted_term()
+        if term is None:
             return STAND_BY_MS
         now_ms = self.redis_time.now_ms()
         try:

@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from celery_tw.clock import Clock, RedisTime
+from celery_tw.clock import RedisTime
 from celery_tw.leadership.elector import Elector
 from celery_tw.stores.redis.runs.runs import Runs
 from celery_tw.stores.redis.terminations import Terminations
@@ -32,22 +32,20 @@ class Terminating:
         terminations: Terminations,
         runs: Runs,
         elector: Elector,
-        clock: Clock,
         redis_time: RedisTime,
         terminate: Callable[[str], None],
     ) -> None:
         self.terminations = terminations
         self.runs = runs
         self.elector = elector
-        self.clock = clock
         self.redis_time = redis_time
         self.terminate = terminate
         self._tries: Counter[str] = Counter()
 
     def step(self) -> int:
         """Look once; return in how many ms to call again."""
-        term = self.elector.term
-        if term is None or not term.trusted(self.clock.boot_ms()):
+        term = self.elector.trusted_term()
+        if term is None:
             self._tries.clear()
             return STAND_BY_MS
         due = self.terminations.due(self.redis_time.now_ms(), limit=AT_A_TIME)

@@ -22,7 +22,7 @@ def ahead(wheel, shop):
     timetable = wheel._parts.timetable
     (stored,) = timetable.read([entry.entry_id])
     mark = str(timetable.now_ms() + STEP_MS)
-    assert timetable.change(
+    assert timetable.writing.change(
         entry.entry_id, version=stored.version, mark_ms=stored.mark_ms, due_ms=int(mark) + 60_000, fields=[("mark", mark)], skipped=None
     )
 

@@ -19,7 +19,7 @@ from redis.retry import Retry
 from celery_tw.stores.redis.scripts import script
 from celery_tw.testing.ledger import Ledger, Line, What
 
-FIRING = frozenset(script(name).digest.encode() for name in ("fire", "fire_once", "drain"))
+FIRING = frozenset(script(name).digest.encode() for name in ("fire", "fire_once", "admit", "drain"))
 PUSHING = (b"lpush", b"xadd")
 SHOWN = re.compile(rb"^([\d.]+) \[\d+ (\S+)\] (.*)$", re.DOTALL)
 ARGUMENT = re.compile(rb'"((?:[^"\\]|\\.)*)"')

@@ -18,7 +18,7 @@ from celery_tw.integration.workshop import CeleryWorkshop
 from celery_tw.settings import Settings
 from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.keys import Keys
-from celery_tw.stores.redis.timetable import OneTimeWrite
+from celery_tw.stores.redis.writing import OneTimeWrite
 from tests.scheduler.conftest import Stand
 
 MakeApp = Callable[..., Celery]
@@ -117,7 +117,7 @@ def store(stand: Stand, message: bytes, due_ms: int) -> None:
     record = OneTime(
         mid="m", name="e", stored_ms=due_ms, last_ms=None, fingerprint="f", queue_key="queue", extra={}, message=message
     ).pack()
-    stand.timetable.put_one_time([OneTimeWrite(name="e", entry_id=entry_id, mid="m", due_ms=due_ms, record=record)])
+    stand.timetable.writing.put_one_time([OneTimeWrite(name="e", entry_id=entry_id, mid="m", due_ms=due_ms, record=record)])
 
 
 @pytest.mark.parametrize("value", ["shop.*", ["a b"], ["[ab]"], [""], [5], 5])

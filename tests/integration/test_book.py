@@ -24,6 +24,7 @@ from celery_tw import (
 )
 from celery_tw.errors import ImproperlyConfigured, NamespaceTaken
 from celery_tw.stores.redis.keys import Keys
+from celery_tw.stores.redis.scripts import script
 from tests.waiting import wait_until
 
 KEYS = Keys("shop")
@@ -374,7 +375,8 @@ def test_an_entry_that_has_had_its_runs_does_not_start_again_by_a_change(wheel: 
 
 def test_a_lost_reply_and_its_repetition_store_one_task(wheel: TimeWheel, report: Any, redis_client: redis.Redis) -> None:
     parts = wheel._parts
-    send, calls = parts.timetable.send_put_one_time, []
+    redis_client.script_load(script("put_once").text)  # or the first call would only learn that it is not known
+    send, calls = parts.timetable.writing.send_put_one_time, []
 
     def answered_late(line: Any, writes: Any) -> Any:
         calls.append(send(line, writes))
@@ -385,7 +387,7 @@ def test_a_lost_reply_and_its_repetition_store_one_task(wheel: TimeWheel, report
             line.drop()
         return calls[-1]
 
-    parts.timetable.send_put_one_time = answered_late  # type: ignore[method-assign]
+    parts.timetable.writing.send_put_one_time = answered_late  # type: ignore[method-assign]
 
     wheel.schedule("launch", report.s(), once(soon()))
 

@@ -23,7 +23,8 @@ from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.envelope import NEUTRAL, Envelope, write_envelope
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.news import NewsReader
-from celery_tw.stores.redis.timetable import OneTimeWrite, RecurringWrite, Timetable
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.stores.redis.writing import OneTimeWrite, RecurringWrite
 
 KEYS = Keys("shop")
 
@@ -157,7 +158,7 @@ class Stand:
             mark_ms=mark_ms,
             due_ms=mark_ms + period_ms if due_ms is None else due_ms,
         )
-        assert self.timetable.put([write])[1] == ["put"]
+        assert self.timetable.writing.put([write])[1] == ["put"]
         return entry_id
 
     def put_once(self, name: str, due_ms: int, *, fingerprint: str = "f", delivery: str = "at_least_once") -> int:
@@ -173,7 +174,9 @@ class Stand:
             extra={} if delivery == "at_least_once" else {"delivery": delivery},
             message=neutral(Fire(f"mid-{name}", due_ms, name)) if fingerprint == NEUTRAL else message,
         )
-        self.timetable.put_one_time([OneTimeWrite(name=name, entry_id=entry_id, mid=record.mid, due_ms=due_ms, record=record.pack())])
+        self.timetable.writing.put_one_time(
+            [OneTimeWrite(name=name, entry_id=entry_id, mid=record.mid, due_ms=due_ms, record=record.pack())]
+        )
         return entry_id
 
     def sent(self, queue: str = "queue") -> list[tuple[str, int]]:

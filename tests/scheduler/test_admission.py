@@ -14,7 +14,7 @@ from celery_tw.scheduler.starving import Starving
 from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.consumers import Consumers
 from celery_tw.stores.redis.lanes import Entering, Lanes
-from celery_tw.stores.redis.timetable import OneTimeWrite
+from celery_tw.stores.redis.writing import OneTimeWrite
 from tests.scheduler.conftest import KEYS, Stand
 from tests.waiting import wait_until
 
@@ -155,7 +155,7 @@ def test_lanes_have_their_shares(fair: Fair) -> None:
 def test_a_deferred_task_for_a_fair_queue_is_fired_through_its_lane(fair: Fair) -> None:
     now_ms = fair.stand.now_ms()
     write = OneTimeWrite(name="later", entry_id=3, mid="m3", due_ms=now_ms - 10, record=fair.record(3, "medium", name="later").pack())
-    fair.stand.timetable.put_one_time([write])
+    fair.stand.timetable.writing.put_one_time([write])
     fair.measuring.step()
 
     fair.stand.run()
@@ -194,7 +194,6 @@ def starving_of(fair: Fair) -> Starving:
     return Starving(
         admitting=fair.stand.engine.admission.admitting,
         elector=fair.stand.elector,
-        clock=fair.stand.clock,
         redis_time=redis_time,
         gauges=fair.stand.engine.gauges,
         limit_ms=4 * HOUR_MS,

@@ -9,7 +9,7 @@ import redis
 from celery_tw.core.misfire import Misfire
 from celery_tw.scheduler.engine import LOOK_AHEAD_MS
 from celery_tw.stores.redis.codec import decode_skip
-from celery_tw.stores.redis.timetable import RecurringWrite
+from celery_tw.stores.redis.writing import RecurringWrite
 from tests.scheduler.conftest import KEYS, Stand
 from tests.waiting import wait_until
 
@@ -76,7 +76,7 @@ def test_a_removed_entry_is_not_fired(stand: Stand) -> None:
     now_ms = stand.now_ms()
     entry_id = stand.put("gone", period_ms=HOUR_MS, mark_ms=now_ms - HOUR_MS + 200)
     stand.lead().run()
-    stand.timetable.remove("gone", entry_id)
+    stand.timetable.writing.remove("gone", entry_id)
 
     wait_until(lambda: stand.run() or stand.now_ms() > now_ms + 400)
 
@@ -310,7 +310,7 @@ def test_a_broken_entry_that_is_stored_again_leaves_quarantine(stand: Stand, red
         mark_ms=now_ms - HOUR_MS,
         due_ms=now_ms,
     )
-    assert stand.timetable.put([mended])[1] == ["put"]
+    assert stand.timetable.writing.put([mended])[1] == ["put"]
     stand.run()
 
     assert stand.timetable.quarantined() == {}
@@ -393,7 +393,7 @@ def test_a_backlog_whose_schedule_changed_is_closed_and_recorded(stand: Stand, p
     last_ms = stand.now_ms() // 10_000 * 10_000
     entry_id = stand.put("tick", period_ms=period_ms, mark_ms=last_ms + HOUR_MS + offset_ms)
     first_ms = last_ms - 10_000
-    stand.timetable.open_backlog(entry_id, number=7, from_ms=first_ms, to_ms=last_ms, first_ms=first_ms, left=5, rate=None)
+    stand.timetable.writing.open_backlog(entry_id, number=7, from_ms=first_ms, to_ms=last_ms, first_ms=first_ms, left=5, rate=None)
 
     stand.lead()
     wait_until(lambda: stand.run() or not stand.timetable.backlog_sizes(), timeout_s=5)

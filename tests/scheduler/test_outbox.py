@@ -166,7 +166,7 @@ def test_a_backlog_goes_through_the_outbox_in_order(stand: Stand, shelf: Shelf) 
     now_ms = stand.now_ms()
     entry_id = stand.put("tick", period_ms=1000, mark_ms=now_ms, due_ms=now_ms + HOUR_MS)
     first_ms = now_ms - 5000
-    stand.timetable.open_backlog(entry_id, number=1, from_ms=first_ms, to_ms=now_ms, first_ms=first_ms, left=6, rate=1000.0)
+    stand.timetable.writing.open_backlog(entry_id, number=1, from_ms=first_ms, to_ms=now_ms, first_ms=first_ms, left=6, rate=1000.0)
     stand.listen()
     for _ in range(3):
         stand.engine._poll_boot_ms = 0

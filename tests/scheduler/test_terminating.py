@@ -18,8 +18,7 @@ class Watch:
     """A leader that looks for runs to end, and notes which tasks it names."""
 
     def __init__(self, stand: Stand) -> None:
-        clock = SystemClock()
-        redis_time = RedisTime(clock)
+        redis_time = RedisTime(SystemClock())
         redis_time.observe(stand.now_ms())
         self.stand = stand
         self.runs = Runs(stand.client, KEYS, redis_time=redis_time, lease_ms=60_000, done_kept_ms=60_000, grace_ms=60_000)
@@ -29,7 +28,6 @@ class Watch:
             terminations=self.terminations,
             runs=self.runs,
             elector=stand.elector,
-            clock=clock,
             redis_time=redis_time,
             terminate=self.named.append,
         )

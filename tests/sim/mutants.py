@@ -187,7 +187,7 @@ MUTANTS = (
         "phantom",
         "drain",
         150,
-        _text("drain", "if ARGV[12] ~= '' and known[1] ~= ARGV[12] then return {now_text, 'moved'} end", ""),
+        _text("drain", "if version ~= '' and known[1] ~= version then return {now_text, 'moved'} end", ""),
     ),
     _mutant(
         "skips unrecorded",
@@ -205,16 +205,14 @@ MUTANTS = (
         _text("fire_once", "if late or score", "if score"),
         _text("drain", "if late then return {now_text, 'moved'} end", ""),
     ),
-    _mutant("no epoch check in admission", "fenced", "admit", 60, _text("fire_once", EPOCH_CHECK, ""), lanes=True),
+    _mutant("no epoch check in admission", "fenced", "admit", 60, _text("admit", EPOCH_CHECK, ""), lanes=True),
     _mutant(
         "admitted messages stay in their lane",
         "once, phantom, place, left over",
         "admit",
         20,
-        _text(
-            "fire_once", "for source, some in pairs(left) do redis.call('ZREM'", "for source, some in pairs(left) do redis.call('ZSCORE'"
-        ),
-        _text("fire_once", "redis.call('DEL', unpack(gone_keys))", "redis.call('EXISTS', unpack(gone_keys))"),
+        _text("admit", "for place, some in pairs(left) do redis.call('ZREM'", "for place, some in pairs(left) do redis.call('ZSCORE'"),
+        _text("admit", "redis.call('DEL', unpack(gone_keys))", "redis.call('EXISTS', unpack(gone_keys))"),
         lanes=True,
     ),
     _mutant(
@@ -222,7 +220,7 @@ MUTANTS = (
         "numbers",
         "admit",
         60,
-        _text("fire_once", "if late or score", "if score"),
+        _text("admit", "if late or score", "if score"),
         lanes=True,
     ),
     _mutant(
@@ -230,7 +228,7 @@ MUTANTS = (
         "hole, stored",
         "admit",
         20,
-        _text("fire_once", "    redis.call('LPUSH', queue, unpack(waiting))", "    redis.call('LPUSH', queue, waiting[1])"),
+        _text("admit", "unpack(waiting, first, math.min(first + 999, #waiting))", "waiting[1]"),
         lanes=True,
     ),
     _mutant(

@@ -24,10 +24,7 @@ TIMEOUT_US = 800_000
 
 SCRIPTS = ("acquire", "cancel", "change", "claim_static", "containing", "defer", "drain", "fire", "fire_once", "hold", "hold_clock")
 SCRIPTS += ("hurry", "open_backlog", "page", "poll", "put", "put_once", "quarantine", "remove", "renew", "rerender", "resign")
-SCRIPTS += ("sweep_templates", "enter", "make_room", "boost")
-
-VERB_AT = 13
-"""Where the verb of FIRE ONCE stands in its call, behind the keys."""
+SCRIPTS += ("sweep_templates", "enter", "make_room", "boost", "admit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +202,10 @@ class Wire(FakeRedisConnection):
 
 
 def _label(commands: list[list[bytes]]) -> str:
-    """Return the name of the script, or of the first command; what FIRE ONCE does for lanes has a name of its own."""
+    """Return the name of the script, or of the first command."""
     first = commands[0]
     word = first[0].decode().lower()
-    name = _script_name(first[1]) if word == "evalsha" else word
-    return "admit" if name == "fire_once" and first[VERB_AT + int(first[2])] == b"admit" else name
+    return _script_name(first[1]) if word == "evalsha" else word
 
 
 def _script_name(digest: bytes) -> str:

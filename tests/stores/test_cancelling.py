@@ -11,7 +11,8 @@ from celery_tw.stores.redis.cancelling import BATCH, Cancelling
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.keys import CANCELLED_KEPT_MS, Keys
 from celery_tw.stores.redis.news import NewsReader
-from celery_tw.stores.redis.timetable import OneTimeWrite, Timetable
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.stores.redis.writing import OneTimeWrite
 from tests.cutting import CuttingProxy
 from tests.stores.waiting_tasks import waiting_task
 
@@ -24,7 +25,7 @@ def cancelling(redis_client: redis.Redis, keys: Keys) -> Cancelling:
 def put(timetable: Timetable, entry_id: int, task_id: str, *, due_ms: int = 2000, message: bytes = b"{}") -> bytes:
     """Store a task that waits under *task_id*, and return its record."""
     record = waiting_task(f"mid-{entry_id}", task_id=task_id, stored_ms=1, message=message).pack()
-    timetable.put_one_time([OneTimeWrite(name="", entry_id=entry_id, mid=f"mid-{entry_id}", due_ms=due_ms, record=record)])
+    timetable.writing.put_one_time([OneTimeWrite(name="", entry_id=entry_id, mid=f"mid-{entry_id}", due_ms=due_ms, record=record)])
     listed = timetable.client.hget(timetable.keys.by_task, task_id)
     timetable.client.hset(timetable.keys.by_task, task_id, f"{listed.decode()} {entry_id}" if listed else str(entry_id))
     return record
@@ -96,7 +97,7 @@ def test_a_held_task_and_one_that_was_set_aside_are_taken_too(
 ) -> None:
     put(timetable, 3, "held")
     put(timetable, 5, "bad")
-    timetable.hold(3, pause=True)
+    timetable.writing.hold(3, pause=True)
     dispatching.quarantine(epoch, "5", "unreadable")
 
     taken = cancelling.cancel(["held", "bad"])
@@ -210,7 +211,7 @@ def test_a_repeated_call_takes_nothing_that_was_stored_after_the_first(
 def test_a_search_reads_only_what_holds_the_text(timetable: Timetable, cancelling: Cancelling) -> None:
     for index in range(1200):
         put(timetable, 2 * index + 1, f"task-{index}", due_ms=2000 + index // 700, message=b'{"stamps": {"customer": %d}}' % index)
-    timetable.hold(7, pause=True)
+    timetable.writing.hold(7, pause=True)
     timetable.client.zadd(timetable.keys.due, {"2": 2000})
 
     pages = list(cancelling.pages())

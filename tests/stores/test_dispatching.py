@@ -33,7 +33,7 @@ def write(entry_id: int = 2, **changes: object) -> SlotWrite:
 def test_a_slot_is_fired_and_decided_in_one_step(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
 ) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
 
     now_ms, statuses = dispatching.fire(epoch, [write()]).statuses()
 
@@ -46,7 +46,7 @@ def test_a_slot_is_fired_and_decided_in_one_step(
 
 
 def test_the_same_slot_is_never_fired_twice(timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
     dispatching.fire(epoch, [write()]).statuses()
 
     assert dispatching.fire(epoch, [write()]).statuses()[1] == ["moved"]
@@ -56,8 +56,8 @@ def test_the_same_slot_is_never_fired_twice(timetable: Timetable, dispatching: D
 
 def test_a_stale_leader_cannot_fire(timetable: Timetable, dispatching: Dispatching, election: Election, redis_client: redis.Redis) -> None:
     old = election.acquire("old", lease_ms=60_000)
-    timetable.put([recurring(2)])
-    timetable.put_one_time([one_time(3)])
+    timetable.writing.put([recurring(2)])
+    timetable.writing.put_one_time([one_time(3)])
     election.resign(old.epoch)
     election.acquire("new", lease_ms=60_000)
 
@@ -73,8 +73,8 @@ def test_a_stale_leader_cannot_fire(timetable: Timetable, dispatching: Dispatchi
 
 def test_no_slot_is_fired_before_its_time(timetable: Timetable, dispatching: Dispatching, epoch: int) -> None:
     due_ms = timetable.now_ms() + 60_000
-    timetable.put([recurring(2, due_ms=due_ms)])
-    timetable.put_one_time([one_time(3, due_ms=due_ms)])
+    timetable.writing.put([recurring(2, due_ms=due_ms)])
+    timetable.writing.put_one_time([one_time(3, due_ms=due_ms)])
 
     assert dispatching.fire(epoch, [write(due_ms=due_ms, slot_ms=due_ms)]).statuses()[1] == ["early"]
     assert dispatching.fire_once(epoch, [(due_ms, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()[1] == ["early"]
@@ -84,7 +84,7 @@ def test_a_slot_decided_before_the_clock_was_set_back_behind_it_waits(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
 ) -> None:
     now_ms = timetable.now_ms()
-    timetable.put([recurring(2, due_ms=now_ms - 5000)])
+    timetable.writing.put([recurring(2, due_ms=now_ms - 5000)])
     latest = write(due_ms=now_ms - 5000, slot_ms=now_ms + 60_000, next_due_ms=now_ms + 61_000)
 
     assert dispatching.fire(epoch, [latest]).statuses()[1] == ["early"]
@@ -93,8 +93,8 @@ def test_a_slot_decided_before_the_clock_was_set_back_behind_it_waits(
 
 
 def test_a_changed_entry_is_not_fired_as_it_was(timetable: Timetable, dispatching: Dispatching, epoch: int) -> None:
-    timetable.put([recurring(2)])
-    timetable.put([recurring(2, version=1, definition=b'{"v":1}')])
+    timetable.writing.put([recurring(2)])
+    timetable.writing.put([recurring(2, version=1, definition=b'{"v":1}')])
 
     assert dispatching.fire(epoch, [write()]).statuses()[1] == ["moved"]
 
@@ -103,8 +103,8 @@ def test_a_queue_key_of_another_type_harms_only_its_own_entry(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
 ) -> None:
     redis_client.set("wrong", "text")
-    timetable.put([recurring(2), recurring(4, name="tock")])
-    timetable.put_one_time([one_time(3, queue="wrong"), one_time(5, name="b", mid="m2")])
+    timetable.writing.put([recurring(2), recurring(4, name="tock")])
+    timetable.writing.put_one_time([one_time(3, queue="wrong"), one_time(5, name="b", mid="m2")])
 
     _, statuses = dispatching.fire(epoch, [write(2, commands=[Command("lpush", b"wrong", b"x")]), write(4)]).statuses()
     _, once = dispatching.fire_once(epoch, [(2000, 3), (2000, 5)], fingerprint="f", queue_keys=[b"celery", b"wrong"]).statuses()
@@ -118,7 +118,7 @@ def test_all_messages_of_a_canvas_go_out_or_none(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
 ) -> None:
     redis_client.set("wrong", "text")
-    timetable.put([recurring(2), recurring(4, name="tock")])
+    timetable.writing.put([recurring(2), recurring(4, name="tock")])
     torn = [TO_CELERY, Command("lpush", b"wrong", b"x")]
     whole = [TO_CELERY, Command("lpush", b"other", b"y"), Command("pexpire", b"other", b"60000")]
 
@@ -130,8 +130,8 @@ def test_all_messages_of_a_canvas_go_out_or_none(
 
 
 def test_firing_goes_on_when_memory_is_full(timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int) -> None:
-    timetable.put([recurring(2)])
-    timetable.put_one_time([one_time(3)])
+    timetable.writing.put([recurring(2)])
+    timetable.writing.put_one_time([one_time(3)])
     redis_client.config_set("maxmemory", 1)
     try:
         assert dispatching.fire(epoch, [write()]).statuses()[1] == ["fired"]
@@ -143,7 +143,7 @@ def test_firing_goes_on_when_memory_is_full(timetable: Timetable, dispatching: D
 
 
 def test_missed_slots_are_recorded_with_the_fire_that_decides_them(timetable: Timetable, dispatching: Dispatching, epoch: int) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
     skipped = SkippedRange(from_ms=2000, to_ms=4000, count=3, reason="misfire:latest")
     missed = MissedRange(from_ms=2000, to_ms=4000, next_ms=2000, left=3, rate=10.0)
 
@@ -157,7 +157,7 @@ def test_missed_slots_are_recorded_with_the_fire_that_decides_them(timetable: Ti
 
 
 def test_a_decision_without_a_fire_moves_the_mark_only(timetable: Timetable, dispatching: Dispatching, epoch: int) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
     dispatching.fire(epoch, [write()]).statuses()
 
     dispatching.fire(epoch, [write(due_ms=3000, slot_ms=5000, next_due_ms=None, commands=[])]).statuses()
@@ -171,8 +171,8 @@ def test_a_decision_without_a_fire_moves_the_mark_only(timetable: Timetable, dis
 def test_a_backlog_moves_on_only_with_its_messages(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
 ) -> None:
-    timetable.put([recurring(2)])
-    timetable.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
+    timetable.writing.put([recurring(2)])
+    timetable.writing.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
     backlog = dispatching.read_backlog("2:7")
     assert backlog is not None
     two = {"slots_ms": [100, 200], "commands": [TO_CELERY, TO_CELERY], "next_ms": 300, "left": 1, "again_ms": 5}
@@ -189,11 +189,11 @@ def test_a_backlog_moves_on_only_with_its_messages(
 
 
 def test_the_backlog_of_a_removed_entry_ends(timetable: Timetable, dispatching: Dispatching, epoch: int) -> None:
-    timetable.put([recurring(2)])
-    timetable.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
+    timetable.writing.put([recurring(2)])
+    timetable.writing.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
     backlog = dispatching.read_backlog("2:7")
     assert backlog is not None
-    timetable.remove("tick", 2)
+    timetable.writing.remove("tick", 2)
 
     assert dispatching.drain(epoch, backlog, slots_ms=[100], commands=[TO_CELERY], next_ms=200, left=2, again_ms=5) == "removed"
     assert timetable.backlog_sizes() == {}
@@ -202,13 +202,13 @@ def test_the_backlog_of_a_removed_entry_ends(timetable: Timetable, dispatching: 
 def test_a_backlog_is_not_drained_on_what_its_entry_was_before(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
 ) -> None:
-    timetable.put([recurring(2)])
-    timetable.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
+    timetable.writing.put([recurring(2)])
+    timetable.writing.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
     backlog, (stored,) = dispatching.read_backlog("2:7"), timetable.read([2])
     assert backlog is not None
     assert stored is not None
     paused = [("paused", "1")]
-    assert timetable.change(2, version=stored.version, mark_ms=stored.mark_ms, due_ms=None, fields=paused)
+    assert timetable.writing.change(2, version=stored.version, mark_ms=stored.mark_ms, due_ms=None, fields=paused)
     slots = {"slots_ms": [100], "commands": [TO_CELERY], "next_ms": 200, "left": 2, "again_ms": 5}
 
     assert dispatching.drain(epoch, backlog, version=stored.version, **slots) == "moved"
@@ -219,9 +219,9 @@ def test_a_backlog_is_not_drained_on_what_its_entry_was_before(
 def test_a_backlog_waits_when_the_clock_was_set_back_behind_its_slots(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int, keys: Keys
 ) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
     later_ms = timetable.now_ms() + 60_000
-    timetable.open_backlog(2, number=7, from_ms=100, to_ms=later_ms, first_ms=100, left=3, rate=None)
+    timetable.writing.open_backlog(2, number=7, from_ms=100, to_ms=later_ms, first_ms=100, left=3, rate=None)
     backlog = dispatching.read_backlog("2:7")
     assert backlog is not None
     slots = {"slots_ms": [100, later_ms], "commands": [TO_CELERY, TO_CELERY], "next_ms": None, "left": 0, "again_ms": 5}
@@ -238,20 +238,22 @@ def test_a_fired_one_time_task_leaves_no_trace_but_its_marker(
     fresh = one_time(3)
     record = fresh.record.replace(b"\n1\n", b"\n%d\n" % timetable.now_ms(), 1)
     again = type(fresh)(name=fresh.name, entry_id=3, mid=fresh.mid, due_ms=fresh.due_ms, record=record)
-    timetable.put_one_time([again])
+    timetable.writing.put_one_time([again])
 
     assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()[1] == ["fired"]
 
     assert redis_client.lrange("celery", 0, -1) == [b"{}"]
     assert not redis_client.exists(keys.entry(3), keys.names, keys.due)
-    assert timetable.put_one_time([again])[1] == ["fired"]
+    assert timetable.writing.put_one_time([again])[1] == ["fired"]
     assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()[1] == ["gone"]
 
 
 def test_one_time_tasks_are_refused_by_name_of_their_trouble(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, keys: Keys, epoch: int
 ) -> None:
-    timetable.put_one_time([one_time(1, name="a", mid="a"), one_time(3, name="b", mid="b", due_ms=2001), one_time(5, name="c", mid="c")])
+    timetable.writing.put_one_time(
+        [one_time(1, name="a", mid="a"), one_time(3, name="b", mid="b", due_ms=2001), one_time(5, name="c", mid="c")]
+    )
     redis_client.set(keys.entry(5), b"junk")
 
     pairs = [(2000, 1), (2000, 3), (2000, 5), (2000, 7)]
@@ -270,7 +272,7 @@ def test_a_one_time_task_past_its_last_moment_is_skipped_and_recorded(
 ) -> None:
     late = one_time(3)
     record = late.record.replace(b"\n1\n\n", b"\n1\n2500\n", 1)
-    timetable.put_one_time([type(late)(name="later", entry_id=3, mid="m1", due_ms=2000, record=record)])
+    timetable.writing.put_one_time([type(late)(name="later", entry_id=3, mid="m1", due_ms=2000, record=record)])
 
     assert dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()[1] == ["late"]
 
@@ -303,7 +305,7 @@ def test_a_page_ends_at_the_moment_asked_for(dispatching: Dispatching, redis_cli
 
 
 def test_what_is_quarantined_is_no_longer_due(timetable: Timetable, dispatching: Dispatching, epoch: int) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
 
     dispatching.quarantine(epoch, "2", "not JSON")
 

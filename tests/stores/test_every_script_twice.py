@@ -170,7 +170,7 @@ class Shard:
         return self.dispatching.fire_once(self.epoch, [(2000, 3)], fingerprint="f", queue_keys=[b"celery"]).statuses()
 
     def open_backlog(self) -> int:
-        return self.timetable.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
+        return self.timetable.writing.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
 
     def drain(self) -> str:
         self.backlog = getattr(self, "backlog", None) or self.dispatching.read_backlog("2:7")
@@ -242,11 +242,11 @@ def first(*steps: Callable[[Shard], Any]) -> Callable[[Shard], None]:
 
 
 def store_recurring(shard: Shard) -> None:
-    assert shard.timetable.put([recurring(2)])[1] == ["put"]
+    assert shard.timetable.writing.put([recurring(2)])[1] == ["put"]
 
 
 def store_once(shard: Shard) -> None:
-    assert shard.timetable.put_one_time([one_time(3)])[1] == ["put"]
+    assert shard.timetable.writing.put_one_time([one_time(3)])[1] == ["put"]
 
 
 NEWS = (KEYS.news, KEYS.news_seq)
@@ -274,32 +274,32 @@ ROWS: dict[str, Row] = {
     "hold_clock": Row(begin=Shard.lead, call=lambda shard: shard.election.hold_clock(shard.epoch, step_ms=10_000)),
     # What clients write
     "put": Row(
-        call=lambda shard: shard.timetable.put([recurring(2)])[1],
+        call=lambda shard: shard.timetable.writing.put([recurring(2)])[1],
         second=["raced"],
         because="whoever is told so reads again, and finds its own definition",
     ),
-    "put_once": Row(call=lambda shard: shard.timetable.put_one_time([one_time(3)])[1], more=NEWS, because=HEARD_TWICE),
+    "put_once": Row(call=lambda shard: shard.timetable.writing.put_one_time([one_time(3)])[1], more=NEWS, because=HEARD_TWICE),
     "change": Row(
         begin=store_recurring,
-        call=lambda shard: shard.timetable.change(2, **CHANGED),
+        call=lambda shard: shard.timetable.writing.change(2, **CHANGED),
         second=False,
         because="whoever is told so reads again, and finds it changed",
     ),
     "hold": Row(
         begin=store_once,
-        call=lambda shard: shard.timetable.hold(3, pause=True),
+        call=lambda shard: shard.timetable.writing.hold(3, pause=True),
         second="same",
         because="the caller finds that it was paused already",
     ),
-    "hurry": Row(begin=store_once, call=lambda shard: shard.timetable.hurry(3), more=NEWS, because=HEARD_TWICE),
+    "hurry": Row(begin=store_once, call=lambda shard: shard.timetable.writing.hurry(3), more=NEWS, because=HEARD_TWICE),
     "remove": Row(
         begin=store_recurring,
-        call=lambda shard: shard.timetable.remove("tick", 2),
+        call=lambda shard: shard.timetable.writing.remove("tick", 2),
         second="gone",
         because="the caller is told that there is no such entry, which is so",
     ),
     "open_backlog": Row(begin=store_recurring, call=Shard.open_backlog),
-    "claim_static": Row(begin=store_recurring, call=lambda shard: shard.timetable.claim_static(["tick"], process_start_ms=5)),
+    "claim_static": Row(begin=store_recurring, call=lambda shard: shard.timetable.static.claim(["tick"], process_start_ms=5)),
     "defer": Row(call=Shard.defer, repeats=True),
     "cancel": Row(begin=Shard.defer, call=lambda shard: shard.cancelling.cancel(["t1"]), repeats=True, number=2),
     "eject": Row(
@@ -327,6 +327,12 @@ ROWS: dict[str, Row] = {
         begin=first(Shard.lead, store_once), call=lambda shard: shard.fire_once()[1], second=["gone"], because="nothing is left to fire"
     ),
     # Lanes
+    "admit": Row(
+        begin=first(Shard.lead, Shard.enter),
+        call=lambda shard: shard.admit()[1],
+        second=["gone"],
+        because="what has been admitted is in the queue once, and counted",
+    ),
     "enter": Row(begin=Shard.lead, call=Shard.enter, repeats=True),
     "boost": Row(begin=first(Shard.lead, Shard.enter), call=lambda shard: shard.lanes.boost("celery", [3], to="high"), repeats=True),
     "make_room": Row(
@@ -419,11 +425,11 @@ ROWS: dict[str, Row] = {
 
 
 def test_what_was_admitted_is_not_admitted_again_when_the_answer_was_lost(redis_client: redis.Redis, proxy: CuttingProxy) -> None:
-    redis_client.script_load(script("fire_once").text)
+    redis_client.script_load(script("admit").text)
     shard = Shard(proxy.client())
     shard.lead()
     shard.enter()
-    proxy.cut_answers_to(script("fire_once").digest.encode(), number=1)
+    proxy.cut_answers_to(script("admit").digest.encode(), number=1)
 
     with pytest.raises(StoreUnavailable):
         shard.admit()

@@ -20,7 +20,8 @@ from celery_tw.stores.redis.ejecting import Ejecting
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import ADMITTED_KEPT_MS, Keys
 from celery_tw.stores.redis.lanes import Entering, Lanes
-from celery_tw.stores.redis.timetable import OneTimeWrite, Timetable
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.stores.redis.writing import OneTimeWrite
 from tests.stores.test_timetable import recurring
 from tests.stores.waiting_tasks import waiting_task
 
@@ -222,7 +223,7 @@ FIRE = Command("lpush", QUEUE.encode(), ENVELOPE, QUEUE, HIGH)
 def test_a_fire_for_a_fair_queue_waits_in_its_lane_with_its_slot_decided(
     lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, keys: Keys, epoch: int
 ) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
     dispatching.entering.fingerprint = lambda: "f"
     write = SlotWrite(entry_id=2, due_ms=2000, version=1, slot_ms=2000, next_due_ms=3000, commands=[FIRE])
 
@@ -238,8 +239,8 @@ def test_a_fire_for_a_fair_queue_waits_in_its_lane_with_its_slot_decided(
 
 
 def test_missed_slots_for_a_fair_queue_wait_in_its_lane(lanes: Lanes, dispatching: Dispatching, timetable: Timetable, epoch: int) -> None:
-    timetable.put([recurring(2)])
-    timetable.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
+    timetable.writing.put([recurring(2)])
+    timetable.writing.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
     backlog = dispatching.read_backlog("2:7")
     assert backlog is not None
 
@@ -252,7 +253,7 @@ def test_missed_slots_for_a_fair_queue_wait_in_its_lane(lanes: Lanes, dispatchin
 def test_a_fire_whose_id_is_anothers_by_now_is_refused_and_gets_another(
     lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, keys: Keys, epoch: int
 ) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
     first = dispatching.entering.ids.take() + 2
     redis_client.set(keys.entry(first), "another's")
     write = SlotWrite(entry_id=2, due_ms=2000, version=1, slot_ms=2000, next_due_ms=3000, commands=[FIRE])
@@ -294,12 +295,12 @@ def test_a_removed_entry_leaves_its_lane(
     lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, epoch: int
 ) -> None:
     task = record(name="later")
-    timetable.put_one_time([OneTimeWrite(name="later", entry_id=3, mid="m1", due_ms=2000, record=task.pack())])
+    timetable.writing.put_one_time([OneTimeWrite(name="later", entry_id=3, mid="m1", due_ms=2000, record=task.pack())])
     dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[QUEUE.encode()], fair_queues=[QUEUE]).statuses()
     assert waiting(lanes) == [0, 0, 1]
     assert timetable.read_one_time(3)[1] is not None
 
-    assert timetable.remove("later", 3) == "removed"
+    assert timetable.writing.remove("later", 3) == "removed"
 
     assert waiting(lanes) == [0, 0, 0]
 
@@ -309,10 +310,10 @@ def test_an_entry_that_was_made_due_again_while_it_waits_is_not_admitted_before(
 ) -> None:
     later_ms = timetable.now_ms() + 3_600_000
     write = OneTimeWrite(name="later", entry_id=3, mid="m1", due_ms=2000, record=record(name="later").pack())
-    timetable.put_one_time([write])
+    timetable.writing.put_one_time([write])
     dispatching.fire_once(epoch, [(2000, 3)], fingerprint="f", queue_keys=[QUEUE.encode()], fair_queues=[QUEUE]).statuses()
     choices = choose(lanes)
-    timetable.put_one_time([replace(write, due_ms=later_ms)])
+    timetable.writing.put_one_time([replace(write, due_ms=later_ms)])
 
     assert admit(dispatching, epoch, choices) == ["gone"]
 
@@ -360,7 +361,7 @@ def test_each_range_of_starving_messages_is_reported_by_one_leader(admitting: Ad
 def put_later(timetable: Timetable, number: int = 1, *, lane: str = LOW, due_ms: int = 2000) -> None:
     """Store the named task *later*, or put it off."""
     task = record(number, lane=lane, name="later")
-    timetable.put_one_time([OneTimeWrite(name="later", entry_id=3, mid=task.mid, due_ms=due_ms, record=task.pack())])
+    timetable.writing.put_one_time([OneTimeWrite(name="later", entry_id=3, mid=task.mid, due_ms=due_ms, record=task.pack())])
 
 
 def fire_later(dispatching: Dispatching, epoch: int, *, due_ms: int = 2000) -> list[str]:
@@ -414,11 +415,11 @@ def test_what_waits_in_a_lane_can_be_paused_and_goes_back_there(
     fire_later(dispatching, epoch)
     choices = choose(lanes)
 
-    assert timetable.hold(3, pause=True) == "changed"
+    assert timetable.writing.hold(3, pause=True) == "changed"
     assert admit(dispatching, epoch, choices) == ["gone"]
     assert (waiting(lanes), timetable.nearest(5), redis_client.llen(QUEUE)) == ([0, 0, 0], [], 0)
 
-    assert timetable.hold(3, pause=False) == "changed"
+    assert timetable.writing.hold(3, pause=False) == "changed"
     ((due_ms, _),) = timetable.nearest(5)
     assert fire_later(dispatching, epoch, due_ms=due_ms) == [f"laned {QUEUE}"]
     assert waiting(lanes) == [0, 0, 1]
@@ -433,7 +434,7 @@ def test_a_task_that_is_put_off_while_it_waits_and_then_paused_is_not_admitted(
     later_ms = timetable.now_ms() + 3_600_000
     put_later(timetable, 2, due_ms=later_ms)
 
-    assert timetable.hold(3, pause=True) == "changed"
+    assert timetable.writing.hold(3, pause=True) == "changed"
 
     assert admit(dispatching, epoch, choices) == ["gone"]
     assert redis_client.hgetall(keys.held) == {b"3": str(later_ms).encode()}
@@ -459,8 +460,8 @@ def test_old_minutes_of_what_was_admitted_are_forgotten_by_what_goes_straight_on
 def test_missed_slots_of_which_one_cannot_wait_are_all_fired_later(
     lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, keys: Keys, epoch: int
 ) -> None:
-    timetable.put([recurring(2)])
-    timetable.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
+    timetable.writing.put([recurring(2)])
+    timetable.writing.open_backlog(2, number=7, from_ms=100, to_ms=300, first_ms=100, left=3, rate=None)
     first = dispatching.entering.ids.take()
     redis_client.set(keys.entry(first + 4), "another's")
     backlog = dispatching.read_backlog("2:7")
@@ -484,7 +485,7 @@ def test_what_stands_in_the_place_of_a_lane_refuses_one_task_and_doubles_no_othe
     lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, keys: Keys, epoch: int
 ) -> None:
     plain = replace(waiting_task("p1", queue=QUEUE), message=b"plain")
-    timetable.put_one_time([OneTimeWrite(name="", entry_id=9, mid="p1", due_ms=2000, record=plain.pack())])
+    timetable.writing.put_one_time([OneTimeWrite(name="", entry_id=9, mid="p1", due_ms=2000, record=plain.pack())])
     put_later(timetable)
     redis_client.set(keys.lane(QUEUE, LOW), "no lane")
 
@@ -500,7 +501,7 @@ def test_what_stands_in_the_place_of_a_lane_refuses_one_task_and_doubles_no_othe
 def test_a_fire_for_what_is_no_lane_is_refused_with_nothing_written(
     lanes: Lanes, dispatching: Dispatching, timetable: Timetable, redis_client: redis.Redis, keys: Keys, epoch: int
 ) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
     redis_client.set(keys.lane(QUEUE, HIGH), "no lane")
     write = SlotWrite(entry_id=2, due_ms=2000, version=1, slot_ms=2000, next_due_ms=3000, commands=[FIRE])
 

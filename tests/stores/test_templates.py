@@ -17,7 +17,8 @@ from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.dispatching import Dispatching
 from celery_tw.stores.redis.keys import TEMPLATES_KEPT_MS, Keys
 from celery_tw.stores.redis.templates import MOST_VALUES, SHAPES_KEPT, Cut, Cutter, join
-from celery_tw.stores.redis.timetable import OneTimeWrite, Timetable
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.stores.redis.writing import OneTimeWrite
 
 DAY_MS = 24 * 3600 * 1000
 LINES = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]))
@@ -190,7 +191,8 @@ def test_redis_joins_what_python_cuts(
     timetable = Timetable(redis_client, keys)
     ids = [2 * index + 1 for index in range(len(tasks))]
     tasks = [replace(task, name=f"{task.name}{index}") for index, task in enumerate(tasks)]
-    assert timetable.put_one_time([write_of(task, entry_id) for task, entry_id in zip(tasks, ids, strict=True)])[1] == ["put"] * len(ids)
+    writes = [write_of(task, entry_id) for task, entry_id in zip(tasks, ids, strict=True)]
+    assert timetable.writing.put_one_time(writes)[1] == ["put"] * len(ids)
     assert [timetable.read_one_time(entry_id)[0] for entry_id in ids] == [task.pack() for task in tasks]
 
     assert fire(dispatching, epoch, *ids) == ["fired"] * len(ids)
@@ -206,7 +208,7 @@ def test_redis_joins_what_python_cuts(
 def test_tasks_of_a_kind_share_one_template_in_redis(timetable: Timetable, redis_client: redis.Redis, keys: Keys) -> None:
     tasks = [celery_task(number) for number in range(1, 40)]
 
-    timetable.put_one_time([write_of(task, 2 * number + 1, due_ms=1000 + number) for number, task in enumerate(tasks)])
+    timetable.writing.put_one_time([write_of(task, 2 * number + 1, due_ms=1000 + number) for number, task in enumerate(tasks)])
 
     ((template_id, _),) = redis_client.hgetall(keys.templates).items()
     assert redis_client.zrange(keys.template_dues, 0, -1, withscores=True) == [(template_id, 1038)]
@@ -216,7 +218,7 @@ def test_a_task_whose_template_is_gone_or_does_not_fit_is_malformed_and_harms_no
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, keys: Keys, epoch: int
 ) -> None:
     sound, orphan, spoiled = celery_task(1), replace(celery_task(2), queue_key="other"), celery_task(3)
-    timetable.put_one_time([write_of(sound, 1), write_of(orphan, 3), write_of(spoiled, 5)])
+    timetable.writing.put_one_time([write_of(sound, 1), write_of(orphan, 3), write_of(spoiled, 5)])
     missing = timetable.read_stored(3).split(b"\n")[6]  # type: ignore[union-attr]
     redis_client.hdel(keys.templates, missing)
     stored = timetable.read_stored(5) or b""
@@ -237,7 +239,7 @@ def test_a_message_in_one_piece_gets_its_number_too(
 ) -> None:
     headers = {f"header-{number}": f"a value of its own {number}" for number in range(count)}
     task = celery_task(tw_seq=MARK, **headers)
-    timetable.put_one_time([write_of(task, 1)])
+    timetable.writing.put_one_time([write_of(task, 1)])
 
     assert fire(dispatching, epoch, 1) == ["fired"]
 
@@ -249,7 +251,7 @@ def test_numbers_are_counted_beyond_what_lua_keeps_exactly(
     carry: int, timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, epoch: int
 ) -> None:
     tasks = [celery_task(number, tw_seq=MARK) for number in range(4)]
-    timetable.put_one_time([write_of(task, 2 * number + 1) for number, task in enumerate(tasks)])
+    timetable.writing.put_one_time([write_of(task, 2 * number + 1) for number, task in enumerate(tasks)])
     rest = -epoch * 2**20 % carry + carry
     dispatching.numbers.take(epoch, rest - 2)
 
@@ -264,7 +266,7 @@ def test_numbers_are_counted_beyond_what_lua_keeps_exactly(
 def test_a_call_that_arrives_after_a_later_one_fires_nothing(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, keys: Keys, epoch: int
 ) -> None:
-    timetable.put_one_time([write_of(celery_task(number), 2 * number + 1) for number in range(2)])
+    timetable.writing.put_one_time([write_of(celery_task(number), 2 * number + 1) for number in range(2)])
     late = Dispatching(redis_client, keys, lease_ms=60_000, history_size=0)
     late.numbers.take(epoch, 5)
     dispatching.numbers.take(epoch, 10)
@@ -278,7 +280,7 @@ def test_a_call_that_arrives_after_a_later_one_fires_nothing(
 def test_texts_are_found_in_what_tasks_share_and_in_what_they_do_not(timetable: Timetable, redis_client: redis.Redis, keys: Keys) -> None:
     stamped = celery_task(1, stamps={"customer": "acme"}, stamped_headers=["customer"])
     named = celery_task(2, customer={"a": {"b": 1}})
-    timetable.put_one_time([write_of(stamped, 1), write_of(named, 3), write_of(celery_task(3), 5)])
+    timetable.writing.put_one_time([write_of(stamped, 1), write_of(named, 3), write_of(celery_task(3), 5)])
     cancelling = Cancelling(redis_client, keys)
 
     assert cancelling.containing([1, 3, 5], [b'"customer"']) == [1, 3]
@@ -289,7 +291,7 @@ def test_a_template_is_swept_when_no_task_can_need_it_any_more(
     timetable: Timetable, dispatching: Dispatching, redis_client: redis.Redis, keys: Keys, epoch: int
 ) -> None:
     long_ago_ms = timetable.now_ms() - TEMPLATES_KEPT_MS - DAY_MS
-    timetable.put_one_time([write_of(celery_task(1), 1, due_ms=long_ago_ms)])
+    timetable.writing.put_one_time([write_of(celery_task(1), 1, due_ms=long_ago_ms)])
 
     assert dispatching.sweep_templates(epoch) == 0
     assert fire(dispatching, epoch, 1, due_ms=long_ago_ms) == ["fired"]
@@ -305,15 +307,15 @@ def test_a_template_is_kept_for_tasks_that_are_due_later_paused_or_hurried(
     long_ago_ms = now_ms - TEMPLATES_KEPT_MS - DAY_MS
     kinds = [replace(celery_task(number), queue_key=queue) for number, queue in enumerate(("celery", "other", "third"))]
     late, paused, hurried = (write_of(task, 2 * number + 1, due_ms=long_ago_ms) for number, task in enumerate(kinds))
-    timetable.put_one_time([replace(late, due_ms=long_ago_ms), paused, hurried])
-    timetable.put_one_time([replace(late, due_ms=now_ms - 1)])
-    assert timetable.hold(paused.entry_id, pause=True) == "changed"
-    assert timetable.hurry(hurried.entry_id)
+    timetable.writing.put_one_time([replace(late, due_ms=long_ago_ms), paused, hurried])
+    timetable.writing.put_one_time([replace(late, due_ms=now_ms - 1)])
+    assert timetable.writing.hold(paused.entry_id, pause=True) == "changed"
+    assert timetable.writing.hurry(hurried.entry_id)
 
     assert dispatching.sweep_templates(epoch) == 0
-    assert timetable.hold(paused.entry_id, pause=False) == "changed"
+    assert timetable.writing.hold(paused.entry_id, pause=False) == "changed"
     assert dispatching.sweep_templates(epoch) == 0
-    assert timetable.remove("", paused.entry_id) == "gone"
+    assert timetable.writing.remove("", paused.entry_id) == "gone"
     redis_client.zrem(keys.due, paused.entry_id)
 
     assert dispatching.sweep_templates(epoch) == 1

@@ -9,7 +9,8 @@ from celery_tw.errors import StoreRefused
 from celery_tw.stores.redis.codec import OneTime, decode_skip, encode_definition
 from celery_tw.stores.redis.keys import Keys, is_one_time
 from celery_tw.stores.redis.news import NewsReader
-from celery_tw.stores.redis.timetable import OneTimeWrite, RecurringWrite, Timetable
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.stores.redis.writing import OneTimeWrite, RecurringWrite
 
 DEFINITION = encode_definition(
     Definition(name="tick", signature={"task": "shop.tick"}, schedule={"kind": "interval", "period_ms": 1000, "anchor_ms": 0})
@@ -43,7 +44,7 @@ def test_ids_tell_recurring_entries_from_one_time_tasks(timetable: Timetable) ->
 def test_a_new_entry_can_be_found_and_read(timetable: Timetable) -> None:
     (entry_id,) = timetable.reserve(1, one_time=False)
 
-    _, statuses = timetable.put([recurring(entry_id)])
+    _, statuses = timetable.writing.put([recurring(entry_id)])
 
     assert statuses == ["put"]
     assert timetable.find(["tick", "tock"]) == [entry_id, None]
@@ -53,40 +54,40 @@ def test_a_new_entry_can_be_found_and_read(timetable: Timetable) -> None:
 
 
 def test_a_write_decided_on_an_old_version_is_refused(timetable: Timetable) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
 
-    _, first = timetable.put([recurring(2, version=1, due_ms=3000)])
-    _, second = timetable.put([recurring(2, version=1, due_ms=4000)])
+    _, first = timetable.writing.put([recurring(2, version=1, due_ms=3000)])
+    _, second = timetable.writing.put([recurring(2, version=1, due_ms=4000)])
 
     assert (first, second) == (["put"], ["raced"])
 
 
 def test_a_name_cannot_be_given_to_two_entries(timetable: Timetable) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
 
-    assert timetable.put([recurring(4)])[1] == ["raced"]
+    assert timetable.writing.put([recurring(4)])[1] == ["raced"]
 
 
 def test_an_older_process_neither_overwrites_nor_removes_a_settings_entry(timetable: Timetable) -> None:
-    timetable.put([recurring(2)], process_start_ms=200)
+    timetable.writing.put([recurring(2)], process_start_ms=200)
 
-    assert timetable.put([recurring(2, version=1)], process_start_ms=100)[1] == ["older"]
-    assert timetable.remove("tick", 2, process_start_ms=100) == "older"
-    assert timetable.remove("tick", 2) == "static"
-    assert timetable.remove("tick", 2, process_start_ms=200) == "removed"
+    assert timetable.writing.put([recurring(2, version=1)], process_start_ms=100)[1] == ["older"]
+    assert timetable.writing.remove("tick", 2, process_start_ms=100) == "older"
+    assert timetable.writing.remove("tick", 2) == "static"
+    assert timetable.writing.remove("tick", 2, process_start_ms=200) == "removed"
 
 
 def test_an_older_process_does_not_bring_back_what_a_newer_one_removed(timetable: Timetable) -> None:
-    timetable.put([recurring(2)], process_start_ms=100)
-    timetable.remove("tick", 2, process_start_ms=200)
+    timetable.writing.put([recurring(2)], process_start_ms=100)
+    timetable.writing.remove("tick", 2, process_start_ms=200)
 
-    assert timetable.put([recurring(2, version=2)], process_start_ms=150)[1] == ["older"]
-    assert timetable.put([recurring(2, version=2)], process_start_ms=250)[1] == ["put"]
+    assert timetable.writing.put([recurring(2, version=2)], process_start_ms=150)[1] == ["older"]
+    assert timetable.writing.put([recurring(2, version=2)], process_start_ms=250)[1] == ["put"]
 
 
 def test_a_removed_entry_keeps_its_id_and_mark_for_its_return(timetable: Timetable, redis_client: redis.Redis, keys: Keys) -> None:
-    timetable.put([recurring(2)])
-    timetable.remove("tick", 2)
+    timetable.writing.put([recurring(2)])
+    timetable.writing.remove("tick", 2)
 
     assert timetable.find_living("tick") is None
     assert timetable.find(["tick"]) == [2]
@@ -95,17 +96,17 @@ def test_a_removed_entry_keeps_its_id_and_mark_for_its_return(timetable: Timetab
     assert (stored.removed, stored.mark_ms, stored.due_ms) == (True, 1000, None)
     assert redis_client.pttl(keys.entry(2)) > 0
 
-    timetable.put([recurring(2, version=stored.version)])
+    timetable.writing.put([recurring(2, version=stored.version)])
 
     assert redis_client.pttl(keys.entry(2)) == -1
 
 
 def test_a_change_of_state_is_compared_and_recorded(timetable: Timetable) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
     skipped = SkippedRange(from_ms=2000, to_ms=3000, count=2, reason="paused")
 
-    assert timetable.change(2, version=1, mark_ms=1000, due_ms=None, fields=[("paused", "1")], skipped=skipped)
-    assert not timetable.change(2, version=1, mark_ms=1000, due_ms=5000, fields=[("paused", "0")])
+    assert timetable.writing.change(2, version=1, mark_ms=1000, due_ms=None, fields=[("paused", "1")], skipped=skipped)
+    assert not timetable.writing.change(2, version=1, mark_ms=1000, due_ms=5000, fields=[("paused", "0")])
 
     (stored,) = timetable.read([2])
     assert stored is not None
@@ -115,29 +116,29 @@ def test_a_change_of_state_is_compared_and_recorded(timetable: Timetable) -> Non
 
 
 def test_a_one_time_task_is_held_and_let_go(timetable: Timetable) -> None:
-    timetable.put_one_time([one_time(3)])
+    timetable.writing.put_one_time([one_time(3)])
 
-    assert timetable.hold(3, pause=True) == "changed"
-    assert timetable.hold(3, pause=True) == "same"
+    assert timetable.writing.hold(3, pause=True) == "changed"
+    assert timetable.writing.hold(3, pause=True) == "same"
     assert timetable.read_one_time(3)[1:] == (2000, True)
     assert timetable.nearest(5) == []
-    assert timetable.hold(3, pause=False) == "changed"
+    assert timetable.writing.hold(3, pause=False) == "changed"
     assert timetable.nearest(5) == [(2000, 3)]
-    assert timetable.hold(5, pause=True) == "gone"
+    assert timetable.writing.hold(5, pause=True) == "gone"
 
 
 def test_removing_a_one_time_task_leaves_only_what_its_kind_shares(timetable: Timetable, redis_client: redis.Redis, keys: Keys) -> None:
-    timetable.put_one_time([one_time(3)])
+    timetable.writing.put_one_time([one_time(3)])
 
-    assert timetable.remove("later", 3) == "removed"
+    assert timetable.writing.remove("later", 3) == "removed"
 
     left = {key.decode() for key in redis_client.keys("*")}
     assert left <= {keys.news, keys.news_seq, keys.schema, keys.seq, keys.templates, keys.template_dues}
 
 
 def test_names_are_paged_and_a_prefix_is_meant_literally(timetable: Timetable) -> None:
-    timetable.put_one_time([one_time(2 * n + 1, name=f"a*{n}", mid=f"m{n}") for n in range(50)])
-    timetable.put_one_time([one_time(1001, name="ab", mid="x")])
+    timetable.writing.put_one_time([one_time(2 * n + 1, name=f"a*{n}", mid=f"m{n}") for n in range(50)])
+    timetable.writing.put_one_time([one_time(1001, name="ab", mid="x")])
 
     found, cursor = {}, 0
     while True:
@@ -153,9 +154,9 @@ def test_a_full_server_refuses_a_new_entry_whole(timetable: Timetable, redis_cli
     redis_client.config_set("maxmemory", 1)
     try:
         with pytest.raises(StoreRefused, match="out of memory"):
-            timetable.put([recurring(2)])
+            timetable.writing.put([recurring(2)])
         with pytest.raises(StoreRefused, match="out of memory"):
-            timetable.put_one_time([one_time(3)])
+            timetable.writing.put_one_time([one_time(3)])
     finally:
         redis_client.config_set("maxmemory", 0)
 
@@ -165,8 +166,8 @@ def test_a_full_server_refuses_a_new_entry_whole(timetable: Timetable, redis_cli
 def test_news_are_numbered_and_a_gap_is_told(timetable: Timetable, redis_client: redis.Redis, keys: Keys) -> None:
     reader = NewsReader(redis_client, keys)
     reader.catch_up()
-    timetable.put([recurring(2)])
-    timetable.put_one_time([one_time(3)])
+    timetable.writing.put([recurring(2)])
+    timetable.writing.put_one_time([one_time(3)])
 
     heard, missed = reader.read(block_ms=1)
 
@@ -174,7 +175,7 @@ def test_news_are_numbered_and_a_gap_is_told(timetable: Timetable, redis_client:
     assert not missed
 
     redis_client.incr(keys.news_seq)
-    timetable.remove("tick", 2)
+    timetable.writing.remove("tick", 2)
     heard, missed = reader.read(block_ms=1)
 
     assert [news.entries() for news in heard] == [[(2, None)]]
@@ -182,11 +183,11 @@ def test_news_are_numbered_and_a_gap_is_told(timetable: Timetable, redis_client:
 
 
 def test_a_backlog_opened_twice_is_one_backlog(timetable: Timetable) -> None:
-    timetable.put([recurring(2)])
+    timetable.writing.put([recurring(2)])
     facts = {"number": 7, "from_ms": 1, "to_ms": 9, "first_ms": 1, "left": 9, "rate": None}
 
-    assert timetable.open_backlog(2, **facts) == 1
-    assert timetable.open_backlog(2, **facts) == 1
-    assert timetable.open_backlog(2, **{**facts, "number": 8}) == 2
-    assert timetable.open_backlog(4, **facts) == 0
+    assert timetable.writing.open_backlog(2, **facts) == 1
+    assert timetable.writing.open_backlog(2, **facts) == 1
+    assert timetable.writing.open_backlog(2, **{**facts, "number": 8}) == 2
+    assert timetable.writing.open_backlog(4, **facts) == 0
     assert timetable.backlog_sizes() == {"2:7": 9, "2:8": 9}

@@ -17,7 +17,8 @@ from celery_tw.stores.redis.dispatching import Dispatching, SlotWrite
 from celery_tw.stores.redis.election import Election, Led
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.news import NewsReader
-from celery_tw.stores.redis.timetable import OneTimeWrite, RecurringWrite, Timetable
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.stores.redis.writing import OneTimeWrite, RecurringWrite
 
 KEYS = Keys("shop")
 NAMES = st.sampled_from(["tick", "tock", "report"])
@@ -79,9 +80,9 @@ class Scripts(RuleBasedStateMachine):
         known = self.entries.get(name)
         entry_id = known.entry_id if known else self.timetable.reserve(1, one_time=False)[0]
         write = self.write(name, entry_id, known, mark_ms)
-        assert self.timetable.put([write])[1] == ["put"]
+        assert self.timetable.writing.put([write])[1] == ["put"]
         if twice:
-            assert self.timetable.put([write])[1] == ["raced"]
+            assert self.timetable.writing.put([write])[1] == ["raced"]
         kept = known if known and not known.removed else Entry(entry_id, 0, 0, None)
         version = 1 + (known.version if known else 0)
         self.entries[name] = replace(kept, version=version, mark_ms=mark_ms, due_ms=mark_ms + 1000, removed=False)
@@ -104,7 +105,7 @@ class Scripts(RuleBasedStateMachine):
     def put_on_an_old_version(self, data: st.DataObject, behind: int) -> None:
         name, entry = self.any_entry(data)
         stale = replace(entry, version=entry.version - behind)
-        assert self.timetable.put([self.write(name, entry.entry_id, stale, 99_000)])[1] == ["raced"]
+        assert self.timetable.writing.put([self.write(name, entry.entry_id, stale, 99_000)])[1] == ["raced"]
 
     @precondition(lambda self: self.entries)
     @rule(data=st.data(), pause=st.booleans(), twice=TWICE)
@@ -113,10 +114,10 @@ class Scripts(RuleBasedStateMachine):
         due_ms = None if pause else entry.mark_ms + 1000
         skipped = SkippedRange(from_ms=1, to_ms=2, count=1, reason="paused")
         changes = {"version": entry.version, "mark_ms": entry.mark_ms, "due_ms": due_ms, "fields": [("paused", str(int(pause)))]}
-        done = self.timetable.change(entry.entry_id, skipped=skipped, **changes)  # type: ignore[arg-type]
+        done = self.timetable.writing.change(entry.entry_id, skipped=skipped, **changes)  # type: ignore[arg-type]
         assert done is not entry.removed
         if twice:
-            assert not self.timetable.change(entry.entry_id, skipped=skipped, **changes)  # type: ignore[arg-type]
+            assert not self.timetable.writing.change(entry.entry_id, skipped=skipped, **changes)  # type: ignore[arg-type]
         if done:
             self.entries[name] = replace(entry, version=entry.version + 1, due_ms=due_ms, paused=pause)
             self.heard[entry.entry_id] = due_ms
@@ -125,9 +126,9 @@ class Scripts(RuleBasedStateMachine):
     @rule(data=st.data(), twice=TWICE)
     def remove(self, data: st.DataObject, twice: bool) -> None:
         name, entry = self.any_entry(data)
-        assert self.timetable.remove(name, entry.entry_id) == ("gone" if entry.removed else "removed")
+        assert self.timetable.writing.remove(name, entry.entry_id) == ("gone" if entry.removed else "removed")
         if twice:
-            assert self.timetable.remove(name, entry.entry_id) == "gone"
+            assert self.timetable.writing.remove(name, entry.entry_id) == "gone"
         if not entry.removed:
             self.entries[name] = replace(entry, version=entry.version + 1, due_ms=None, removed=True)
             self.heard[entry.entry_id] = None
@@ -175,7 +176,7 @@ class Scripts(RuleBasedStateMachine):
         (entry_id,) = self.timetable.reserve(1, one_time=True)
         task = Task(entry_id, f"mid-{entry_id}", due_ms)
         for _ in range(1 + twice):
-            assert self.timetable.put_one_time([self.task_write(task)])[1] == ["put"]
+            assert self.timetable.writing.put_one_time([self.task_write(task)])[1] == ["put"]
         self.tasks[entry_id] = task
         self.heard[entry_id] = due_ms
 
@@ -195,15 +196,15 @@ class Scripts(RuleBasedStateMachine):
     @precondition(lambda self: self.gone)
     @rule(data=st.data())
     def put_a_fired_task_again(self, data: st.DataObject) -> None:
-        assert self.timetable.put_one_time([self.task_write(data.draw(st.sampled_from(self.gone)))])[1] == ["fired"]
+        assert self.timetable.writing.put_one_time([self.task_write(data.draw(st.sampled_from(self.gone)))])[1] == ["fired"]
 
     @precondition(lambda self: self.tasks)
     @rule(data=st.data(), pause=st.booleans(), twice=TWICE)
     def hold_or_free(self, data: st.DataObject, pause: bool, twice: bool) -> None:
         task = self.any_task(data)
-        assert self.timetable.hold(task.entry_id, pause=pause) == ("same" if pause == task.held else "changed")
+        assert self.timetable.writing.hold(task.entry_id, pause=pause) == ("same" if pause == task.held else "changed")
         if twice:
-            assert self.timetable.hold(task.entry_id, pause=pause) == "same"
+            assert self.timetable.writing.hold(task.entry_id, pause=pause) == "same"
         if pause != task.held:
             self.tasks[task.entry_id] = replace(task, held=pause)
             self.heard[task.entry_id] = None if pause else task.due_ms

@@ -156,7 +156,7 @@ class Canceller:
 
     def _removed(self, found: Sequence["_Read"]) -> list[WaitingTask]:
         return self._announced(
-            [read for read in found if read.record and self.timetable.remove(read.record.name, read.waiting.entry_id) == "removed"]
+            [read for read in found if read.record and self.timetable.writing.remove(read.record.name, read.waiting.entry_id) == "removed"]
         )
 
     def _holding(self, texts: Sequence[bytes]) -> Iterator["_Read"]:

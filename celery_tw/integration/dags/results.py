@@ -12,8 +12,8 @@ from kombu.utils.json import dumps, loads
 
 from celery_tw.core.dag_state import NodeState
 from celery_tw.errors import CeleryTWError
+from celery_tw.stores.sql.locked_run import Given
 from celery_tw.stores.sql.progress import Ended
-from celery_tw.stores.sql.settling import Given
 
 logger = logging.getLogger(__name__)
 

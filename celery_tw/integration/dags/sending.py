@@ -25,8 +25,8 @@ from celery_tw.core.node_id import NodeId
 from celery_tw.errors import CeleryTWError
 from celery_tw.integration.dags.members import mark_members
 from celery_tw.integration.dags.results import ResultGone, failure, success, value_of
+from celery_tw.stores.sql.locked_run import Released
 from celery_tw.stores.sql.progress import Ended, Progress, Settled
-from celery_tw.stores.sql.settling import Released
 
 logger = logging.getLogger(__name__)
 

@@ -31,8 +31,9 @@ from celery_tw.stores.redis.codec import decode_definition, unpack_one_time
 from celery_tw.stores.redis.keys import is_one_time
 from celery_tw.stores.redis.line import Line
 from celery_tw.stores.redis.scripts import asked_twice
-from celery_tw.stores.redis.timetable import CHUNK, Timetable
 from celery_tw.stores.redis.timetable import Stored as StoredEntry
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.stores.redis.writing import CHUNK
 
 RACES = 10
 LONGEST_BACKFILL = 100_000
@@ -79,7 +80,7 @@ class Book:
         return Stored(put=statuses["put"], unchanged=statuses["unchanged"])
 
     def _refuse_static(self, *names: str) -> None:
-        for name in self.timetable.static_among(names):
+        for name in self.timetable.static.among(names):
             raise StaticEntry(name)
 
     def entry(self, name: str) -> Entry:
@@ -101,7 +102,7 @@ class Book:
 
     def remove(self, name: str) -> None:
         """Remove the entry *name*; raises `UnknownEntry` or `StaticEntry`."""
-        status = self.timetable.remove(name, self._find(name))
+        status = self.timetable.writing.remove(name, self._find(name))
         if status == "gone":
             raise UnknownEntry(name)
         if status != "removed":
@@ -118,7 +119,7 @@ class Book:
     def _set_paused(self, name: str, *, paused: bool, note: str) -> Entry:
         entry_id = self._find(name)
         if is_one_time(entry_id):
-            if self.timetable.hold(entry_id, pause=paused) == "gone":
+            if self.timetable.writing.hold(entry_id, pause=paused) == "gone":
                 raise UnknownEntry(name)
             return self.entry(name)
         for _ in range(RACES):
@@ -139,7 +140,7 @@ class Book:
         done = definition.max_runs is not None and stored.count >= definition.max_runs
         due_ms = None if paused or done else first_due_ms(definition, recurrence, entry_id=stored.entry_id, mark_ms=mark_ms)
         fields = [("paused", "1" if paused else "0"), ("pause_note", note), ("mark", str(mark_ms))]
-        return self.timetable.change(
+        return self.timetable.writing.change(
             stored.entry_id, version=stored.version, mark_ms=stored.mark_ms, due_ms=due_ms, fields=fields, skipped=skipped
         )
 
@@ -169,7 +170,7 @@ class Book:
         record, _, _ = self.timetable.read_one_time(entry_id)
         if record is None:
             raise UnknownEntry(name)
-        if not self.timetable.hurry(entry_id):
+        if not self.timetable.writing.hurry(entry_id):
             raise UnknownEntry(name)
         return self.app.AsyncResult(unpack_one_time(record).mid)
 
@@ -224,7 +225,7 @@ class Book:
             return found
         number = self.timetable.next_number()
         ask = partial(  # the number makes a repetition harmless
-            self.timetable.open_backlog,
+            self.timetable.writing.open_backlog,
             entry_id,
             number=number,
             from_ms=first_ms,
@@ -256,7 +257,7 @@ class Book:
             return False
         due_ms = first_due_ms(definition, self._recurrence(definition), entry_id=stored.entry_id, mark_ms=now_ms)
         done = definition.max_runs is not None and stored.count >= definition.max_runs
-        return self.timetable.change(
+        return self.timetable.writing.change(
             stored.entry_id,
             version=stored.version,
             mark_ms=stored.mark_ms,

@@ -24,7 +24,8 @@ from celery_tw.core.definition import Definition
 from celery_tw.errors import CeleryTWError, InvalidEntry, InvalidSchedule
 from celery_tw.integration.entries.drafting import LONGEST_NAME, OPTIONS, Draft, Drafter
 from celery_tw.integration.entries.storing import Outcome, Storing
-from celery_tw.stores.redis.timetable import CHUNK, Timetable
+from celery_tw.stores.redis.timetable import Timetable
+from celery_tw.stores.redis.writing import CHUNK
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +179,7 @@ class Installer:
         """
         self._read()
         start_ms = self.process_start_ms()
-        before = self.timetable.static_names()
+        before = self.timetable.static.stored()
         drafts = self._drafts(self.timetable.now_ms())
         for first in range(0, len(drafts), CHUNK):
             self.on_progress()
@@ -229,7 +230,7 @@ class Installer:
                 logger.warning("entry %r was written by a process that started later: its settings stand", outcome.name)
         unchanged = [outcome.name for outcome in outcomes if outcome.status == "unchanged" and before.get(outcome.name, 0) < start_ms]
         if unchanged:
-            self.timetable.claim_static(unchanged, process_start_ms=start_ms)
+            self.timetable.static.claim(unchanged, process_start_ms=start_ms)
 
     def _store_apart(self, drafts: list[Draft], start_ms: int) -> list[Outcome]:
         """Store all at once, or when one of them is refused one by one, so that it harms no other."""
@@ -246,8 +247,8 @@ class Installer:
         for name in before.keys() - written:
             entry_id = self.timetable.find_living(name)
             if entry_id is None:
-                self.timetable.disclaim_static(name, process_start_ms=start_ms)
-            elif self.timetable.remove(name, entry_id, process_start_ms=start_ms) == "removed":
+                self.timetable.static.disclaim(name, process_start_ms=start_ms)
+            elif self.timetable.writing.remove(name, entry_id, process_start_ms=start_ms) == "removed":
                 logger.info("entry %r is gone from beat_schedule: removed", name)
 
 

@@ -28,7 +28,8 @@ from celery_tw.stores.redis.codec import OneTime, decode_definition, encode_defi
 from celery_tw.stores.redis.envelope import read_envelope
 from celery_tw.stores.redis.keys import is_one_time
 from celery_tw.stores.redis.line import Call, Line
-from celery_tw.stores.redis.timetable import OneTimeWrite, RecurringWrite, Stored, Timetable
+from celery_tw.stores.redis.timetable import Stored, Timetable
+from celery_tw.stores.redis.writing import OneTimeWrite, RecurringWrite
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ class Storing:
             else:
                 writes.append(write)
         if writes:
-            sent.calls.append((writes, self.timetable.send_put(call.line, writes, process_start_ms=call.process_start_ms)))
+            sent.calls.append((writes, self.timetable.writing.send_put(call.line, writes, process_start_ms=call.process_start_ms)))
 
     def _changed_write(self, draft: Draft, stored: Stored, now_ms: int) -> RecurringWrite | None:
         """Return what to write, or None when an equal definition stands."""
@@ -234,7 +235,7 @@ class Storing:
             else:
                 writes.append(write)
         if writes:
-            sent.calls.append((writes, self.timetable.send_put_one_time(call.line, writes)))
+            sent.calls.append((writes, self.timetable.writing.send_put_one_time(call.line, writes)))
         return several
 
     def _one_time_write(self, draft: Draft, entry_id: int, now_ms: int) -> OneTimeWrite | None:

@@ -29,6 +29,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 LEADERS_OWN = frozenset(
     {
         "acquire",
+        "admit",
         "drain",
         "fire",
         "fire_once",

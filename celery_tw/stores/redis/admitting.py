@@ -1,4 +1,4 @@
-"""Admitting: what the leader reads and writes about lanes. The admission itself is FIRE ONCE (``dispatching.py``)."""
+"""Admitting: what the leader reads and writes about lanes. The admission itself is in ``dispatching.py``, with the other fires."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Claims: what waits in the outbox, and what became of it. A claim is written by FIRE, FIRE ONCE or DRAIN, and struck out by SETTLE."""
+"""Claims: what waits in the outbox, and what became of it. FIRE, FIRE ONCE, ADMIT or DRAIN writes a claim, SETTLE strikes it out."""
 
 import json
 from collections.abc import Mapping, Sequence

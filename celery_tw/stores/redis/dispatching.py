@@ -186,23 +186,23 @@ class Dispatching:
 
         Messages in neutral form go to the outbox, whatever their queues. Those for one of *fair_queues* go to their lanes.
         """
-        keys, args = self._one_time_arguments(epoch, pairs, "fire", fingerprint=fingerprint, queue_keys=queue_keys)
+        keys, args = self._batch(epoch, pairs, fingerprint=fingerprint, queue_keys=queue_keys)
         keys += (key for queue in fair_queues for key in self.keys.lanes_of(queue))
         return self.line.send("fire_once", keys, [*args, *fair_queues])
 
     def admit(self, epoch: int, choices: Sequence[Choice], *, queue: str, fingerprint: str, queue_keys: Collection[bytes]) -> Call:
-        """Let waiting messages go on to *queue*; the status of each will be as ``fire_once.lua`` names them."""
+        """Let waiting messages go on to *queue*; the status of each will be as ``admit.lua`` names them."""
         pairs = [(choice.since_ms, choice.entry_id) for choice in choices]
-        keys, args = self._one_time_arguments(epoch, pairs, "admit", fingerprint=fingerprint, queue_keys=queue_keys)
+        keys, args = self._batch(epoch, pairs, fingerprint=fingerprint, queue_keys=queue_keys)
         args.append(ADMITTED_KEPT_MS)
         for choice in choices:
             args += (LANES.index(choice.segment.own) + 1, choice.turn)
-        return self.line.send("fire_once", [*keys, *self.keys.lanes_of(queue), self.keys.admitted(queue)], args)
+        return self.line.send("admit", [*keys, *self.keys.lanes_of(queue), self.keys.admitted(queue)], args)
 
-    def _one_time_arguments(
-        self, epoch: int, pairs: Sequence[tuple[int, int]], verb: str, *, fingerprint: str, queue_keys: Collection[bytes]
+    def _batch(
+        self, epoch: int, pairs: Sequence[tuple[int, int]], *, fingerprint: str, queue_keys: Collection[bytes]
     ) -> tuple[list[str | bytes], list[Argument]]:
-        """Return what firing and admitting have in common."""
+        """Return the keys and the arguments that ``parts/batch.lua`` names."""
         claims = fingerprint == NEUTRAL
         shard = self.keys
         keys: list[str | bytes] = [
@@ -229,7 +229,6 @@ class Dispatching:
             self.allowed.in_lua(),
             self.numbers.take(epoch, len(pairs)),
             len(targets),
-            verb,
         ]
         for since_or_due_ms, entry_id in pairs:
             keys.append(shard.entry(entry_id))

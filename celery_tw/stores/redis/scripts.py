@@ -5,7 +5,8 @@ and is given the text once. NOSCRIPT proves that the script did not run, so the 
 
 What several verbs have in common is a part, ``lua/parts/<name>.lua``: functions that are local to whoever names the part in its head, as in
 ``-- uses now, kinds``. The parts are put before it, in that order, and one text goes to Redis. Where Redis tells a line of that text, the
-error tells the file and its line.
+error tells the file and its line. A verb of many words is cut into parts as well: one of them names the keys and arguments of the call,
+for those behind it and for the script.
 """
 
 import hashlib

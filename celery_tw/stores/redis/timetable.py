@@ -1,24 +1,20 @@
-"""Timetable: what clients read and write of it. The leader's verbs are in ``dispatching.py``.
+"""Timetable: what is to come, as clients read it. They change it by `Writing`, the leader by ``dispatching.py``.
 
-Each verb is one script or one pipelined read; none decides anything. Writes of recurring entries are compare-and-set on the entry's
-version: whoever loses a race reads again.
+Each verb is one command or one pipelined read; none decides anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from celery_tw.core.misfire import SkippedRange
 from celery_tw.errors import MalformedRecord, NewerSchema
-from celery_tw.stores.redis.codec import SCHEMA, decode_definition, encode_skip, unpack_one_time
-from celery_tw.stores.redis.keys import NEWS_KEPT, SKIPS_KEPT_MS, TOMBSTONE_MS, Keys, is_one_time
-from celery_tw.stores.redis.lane_keys import lanes_of, lanes_of_all
-from celery_tw.stores.redis.line import Call, Line, statuses
+from celery_tw.stores.redis.codec import decode_definition, unpack_one_time
+from celery_tw.stores.redis.keys import Keys, is_one_time
+from celery_tw.stores.redis.lane_keys import lanes_of
 from celery_tw.stores.redis.records import Records
-from celery_tw.stores.redis.scripts import Argument, RedisClient, script, translated_errors
-from celery_tw.stores.redis.templates import Template, cut_record
-
-CHUNK = 500
+from celery_tw.stores.redis.scripts import RedisClient, translated_errors
+from celery_tw.stores.redis.static_names import StaticNames
+from celery_tw.stores.redis.writing import Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +33,8 @@ class Stored:
     due_ms: int | None
 
 
-class RecurringWrite(NamedTuple):
-    """A new or changed recurring entry; *version* is the one it was decided on, None when none was stored.
-
-    *mark_expected_ms* is the mark it was decided on; None leaves mark and due time as they stand.
-    """
-
-    name: str
-    entry_id: int
-    version: int | None
-    definition: bytes
-    mark_ms: int
-    due_ms: int | None
-    mark_expected_ms: int | None = None
-    skipped: SkippedRange | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OneTimeWrite:
-    """A one-time task with its whole record."""
-
-    name: str
-    entry_id: int
-    mid: str
-    due_ms: int
-    record: bytes
-
-
 class Timetable:
-    """The durable truth about what comes when."""
+    """The durable truth about what comes when; *writing* changes it, *static* tells which entries are the settings' own."""
 
     FIELDS = ("def", "ver", "mark", "count", "fired", "paused", "pause_note", "removed")
 
@@ -73,6 +42,8 @@ class Timetable:
         self.client = client
         self.keys = keys
         self.records = Records(client, keys)
+        self.writing = Writing(client, keys, self.records)
+        self.static = StaticNames(client, keys)
 
     def now_ms(self) -> int:
         """Return Redis time in UTC ms."""
@@ -188,136 +159,6 @@ class Timetable:
             except (MalformedRecord, NewerSchema):
                 return None
 
-    def put(self, writes: Sequence[RecurringWrite], *, process_start_ms: int | None = None) -> tuple[int, list[str]]:
-        """Store at most `CHUNK` recurring entries; return Redis time and a status each: put, raced or older."""
-        return statuses(script("put").run(self.client, *self._put_arguments(writes, process_start_ms)))
-
-    def send_put(self, line: Line, writes: Sequence[RecurringWrite], *, process_start_ms: int | None = None) -> Call:
-        """Do as `put`, on *line*."""
-        return line.send("put", *self._put_arguments(writes, process_start_ms))
-
-    def _put_arguments(self, writes: Sequence[RecurringWrite], process_start_ms: int | None) -> tuple[list[str | bytes], list[Argument]]:
-        keys: list[str | bytes] = [*self._writing_keys(), self.keys.schema, self.keys.bad]
-        args: list[Argument] = [len(writes), SCHEMA, "" if process_start_ms is None else process_start_ms, NEWS_KEPT, SKIPS_KEPT_MS]
-        for write in writes:
-            shard, entry_id = self.keys, write.entry_id
-            keys.append(shard.entry(entry_id))
-            args += (write.name, entry_id, write.definition, write.mark_ms, "" if write.due_ms is None else write.due_ms)
-            if write.version is None and process_start_ms is None:
-                args.append("new")
-                continue
-            keys += (shard.tombstone(write.name), shard.skips(entry_id), shard.history(entry_id))
-            args += (
-                "" if write.version is None else write.version,
-                "" if write.mark_expected_ms is None else write.mark_expected_ms,
-                *_skip_arguments(write.skipped),
-            )
-        return keys, args
-
-    def put_one_time(self, writes: Sequence[OneTimeWrite]) -> tuple[int, list[str]]:
-        """Store at most `CHUNK` one-time tasks; return Redis time and a status each: put, raced or fired."""
-        return statuses(script("put_once").run(self.client, *self._put_one_time_arguments(writes)))
-
-    def send_put_one_time(self, line: Line, writes: Sequence[OneTimeWrite]) -> Call:
-        """Do as `put_one_time`, on *line*."""
-        return line.send("put_once", *self._put_one_time_arguments(writes))
-
-    def _put_one_time_arguments(self, writes: Sequence[OneTimeWrite]) -> tuple[list[str | bytes], list[Argument]]:
-        shard = self.keys
-        keys: list[str | bytes] = [shard.due, shard.names, shard.fired, shard.news, shard.news_seq, shard.schema, shard.bad, shard.held]
-        keys += (shard.templates, shard.template_dues)
-        dues: dict[Template, int] = {}
-        stored: list[Argument] = []
-        for write in writes:
-            begin, cut = cut_record(write.record)
-            dues[cut.template] = max(write.due_ms, dues.get(cut.template, 0))
-            keys.append(shard.entry(write.entry_id))
-            stored += (write.entry_id, write.name, write.mid, write.due_ms, begin + cut.rest)
-        args: list[Argument] = [len(writes), SCHEMA, NEWS_KEPT, len(dues)]
-        for template, due_ms in dues.items():
-            args += (template.template_id, template.text, due_ms)
-        return keys, args + stored
-
-    def change(
-        self,
-        entry_id: int,
-        *,
-        version: int,
-        mark_ms: int,
-        due_ms: int | None,
-        fields: Iterable[tuple[str, str]],
-        skipped: SkippedRange | None = None,
-    ) -> bool:
-        """Change the state of a recurring entry as decided on *version* and *mark_ms*; return False when another write came first."""
-        shard = self.keys
-        keys: list[str | bytes] = [shard.due, shard.entry(entry_id), shard.skips(entry_id), shard.news, shard.news_seq]
-        args: list[Argument] = [
-            entry_id,
-            f"{version} {mark_ms}",
-            "" if due_ms is None else due_ms,
-            *_skip_arguments(skipped),
-            NEWS_KEPT,
-            SKIPS_KEPT_MS,
-        ]
-        for field, value in fields:
-            args += (field, value)
-        return bool(script("change").run(self.client, keys, args) == b"changed")
-
-    def hold(self, entry_id: int, *, pause: bool) -> str:
-        """Pause or resume a one-time task; return changed, same or gone."""
-        shard = self.keys
-        keys: list[str | bytes] = [shard.due, shard.entry(entry_id), shard.held, shard.news, shard.news_seq]
-        keys += lanes_of_all(shard, self.records.whole([self.read_stored(entry_id)]))
-        reply = script("hold").run(self.client, keys, [entry_id, "pause" if pause else "resume", NEWS_KEPT])
-        return str(reply, "ascii")
-
-    def remove(self, name: str, entry_id: int, *, process_start_ms: int | None = None) -> str:
-        """Remove an entry; return removed, gone, static or older."""
-        shard = self.keys
-        keys: list[str | bytes] = [shard.due, shard.names, shard.static, shard.held, shard.news, shard.news_seq]
-        keys += (shard.entry(entry_id), shard.tombstone(name), shard.history(entry_id), shard.skips(entry_id), shard.bad)
-        kind = "once" if is_one_time(entry_id) else "recurring"
-        if kind == "once":
-            keys += lanes_of_all(shard, self.records.whole([self.read_stored(entry_id)]))
-        start = "" if process_start_ms is None else process_start_ms
-        reply = script("remove").run(self.client, keys, [name, entry_id, kind, start, TOMBSTONE_MS, NEWS_KEPT])
-        return str(reply, "ascii")
-
-    def static_names(self) -> dict[str, int]:
-        """Return the settings entries in the timetable, each with the start ms of the process that wrote it."""
-        with translated_errors("HGETALL"):
-            stored = self.client.hgetall(self.keys.static)
-        return {name.decode(): int(start) for name, start in stored.items()}
-
-    def static_among(self, names: Sequence[str]) -> list[str]:
-        """Return those of *names* that are settings entries."""
-        with translated_errors("HMGET"):
-            if not self.client.hlen(self.keys.static):
-                return []
-            starts = self.client.hmget(self.keys.static, list(names))
-        return [name for name, start in zip(names, starts, strict=True) if start is not None]
-
-    def claim_static(self, names: Sequence[str], *, process_start_ms: int) -> None:
-        """Note that a process started at *process_start_ms* stands behind the settings entries *names*, where no newer one does."""
-        script("claim_static").run(self.client, [self.keys.static, self.keys.names], [process_start_ms, "claim", *names])
-
-    def disclaim_static(self, name: str, *, process_start_ms: int) -> None:
-        """Note that no settings entry is called *name* any more, unless a newer process says otherwise."""
-        script("claim_static").run(self.client, [self.keys.static, self.keys.names], [process_start_ms, "disclaim", name])
-
-    def hurry(self, entry_id: int) -> bool:
-        """Let a waiting one-time task be due now; return False when it has gone."""
-        shard = self.keys
-        keys: list[str | bytes] = [shard.due, shard.entry(entry_id), shard.held, shard.news, shard.news_seq, shard.template_dues]
-        return bool(script("hurry").run(self.client, keys, [entry_id, NEWS_KEPT]))
-
-    def open_backlog(self, entry_id: int, *, number: int, from_ms: int, to_ms: int, first_ms: int, left: int, rate: float | None) -> int:
-        """Open a backlog of past slots; return its generation, 0 when there is no such entry."""
-        member, shard = f"{entry_id}:{number}", self.keys
-        keys: list[str | bytes] = [shard.entry(entry_id), shard.backlogs, shard.backlog(member), shard.news, shard.news_seq]
-        args: list[Argument] = [member, from_ms, to_ms, first_ms, left, "" if rate is None else repr(rate), NEWS_KEPT]
-        return int(script("open_backlog").run(self.client, keys, args))
-
     def history(self, entry_id: int, limit: int) -> tuple[list[bytes], list[bytes]]:
         """Return the last *limit* fires, newest first, and the skipped ranges, newest first."""
         with translated_errors("history"), self.client.pipeline(transaction=False) as pipe:
@@ -341,14 +182,6 @@ class Timetable:
                     pipe.hget(self.keys.backlog(member), "left")
                 sizes = pipe.execute()
         return {member: int(size or 0) for member, size in zip(members, sizes, strict=True)}
-
-    def _writing_keys(self) -> tuple[str, ...]:
-        shard = self.keys
-        return shard.due, shard.names, shard.static, shard.news, shard.news_seq
-
-
-def _skip_arguments(skipped: SkippedRange | None) -> tuple[Argument, Argument]:
-    return ("", "") if skipped is None else (encode_skip(skipped), skipped.to_ms)
 
 
 def _raise_unless_wrong_type(replies: list[object]) -> None:

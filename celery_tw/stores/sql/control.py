@@ -16,7 +16,7 @@ from celery_tw.core.graph import descendants
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import InvalidDag, UnknownNode
 from celery_tw.stores.sql.database import Database
-from celery_tw.stores.sql.settling import Released, Settling
+from celery_tw.stores.sql.locked_run import LockedRun, Released
 from celery_tw.stores.sql.tables import edge, node
 
 AGAIN = (NodeState.FAILED, NodeState.BLOCKED, NodeState.CANCELLED)
@@ -46,35 +46,35 @@ class Control:
     def pause(self, run_id: str, *, now_ms: int) -> Changed:
         """Let no further node begin; what runs, runs on. Raises `InvalidDag` for a run that has ended."""
 
-        def move(settling: Settling) -> Changed:
-            _refuse_ended(settling, "paused")
-            settling.state = RunState.PAUSED
-            return _closed(settling)
+        def move(locked: LockedRun) -> Changed:
+            _refuse_ended(locked, "paused")
+            locked.state = RunState.PAUSED
+            return _closed(locked)
 
         return self._verb(run_id, move, now_ms=now_ms)
 
     def resume(self, run_id: str, *, now_ms: int) -> Changed:
         """Let nodes begin again, those first that became ready meanwhile; raises `InvalidDag` for a run that has ended."""
 
-        def move(settling: Settling) -> Changed:
-            _refuse_ended(settling, "resumed")
-            settling.state = RunState.RUNNING
-            settling.queue(_numbers(settling, NodeState.READY))
-            return _closed(settling)
+        def move(locked: LockedRun) -> Changed:
+            _refuse_ended(locked, "resumed")
+            locked.state = RunState.RUNNING
+            locked.queue(_numbers(locked, NodeState.READY))
+            return _closed(locked)
 
         return self._verb(run_id, move, now_ms=now_ms)
 
     def cancel(self, run_id: str, *, now_ms: int) -> Changed:
         """Let no further node begin, ever, unless it is retried; raises `InvalidDag` for a run that has ended otherwise."""
 
-        def move(settling: Settling) -> Changed:
-            if settling.state is not RunState.CANCELLED:
-                _refuse_ended(settling, "cancelled")
-            settling.state = RunState.CANCELLED
-            waiting = _numbers(settling, NodeState.PENDING, NodeState.READY, NodeState.QUEUED)
-            settling.change(waiting, state=NodeState.CANCELLED, ended_ms=now_ms)
-            settling.open_nodes -= len(waiting)
-            return _closed(settling, running=_running(settling))
+        def move(locked: LockedRun) -> Changed:
+            if locked.state is not RunState.CANCELLED:
+                _refuse_ended(locked, "cancelled")
+            locked.state = RunState.CANCELLED
+            waiting = _numbers(locked, NodeState.PENDING, NodeState.READY, NodeState.QUEUED)
+            locked.change(waiting, state=NodeState.CANCELLED, ended_ms=now_ms)
+            locked.open_nodes -= len(waiting)
+            return _closed(locked, running=_running(locked))
 
         return self._verb(run_id, move, now_ms=now_ms)
 
@@ -84,15 +84,15 @@ class Control:
         Raises `UnknownNode`, and `InvalidDag` when there is nothing that could be run again.
         """
 
-        def move(settling: Settling) -> Changed:
-            chosen = [_ended_node(settling, key)] if key is not None else _numbers(settling, *AGAIN)
-            forced = set(chosen) if key is not None else set(_numbers(settling, NodeState.FAILED))
+        def move(locked: LockedRun) -> Changed:
+            chosen = [_ended_node(locked, key)] if key is not None else _numbers(locked, *AGAIN)
+            forced = set(chosen) if key is not None else set(_numbers(locked, NodeState.FAILED))
             if not chosen:
                 raise InvalidDag(f"the run {run_id} has no node that failed, is blocked or was cancelled")
-            due = self._reopen(settling, chosen, within=None)
-            settling.queue(sorted(due & forced))
-            settling.end(settling.decide(sorted(due - forced)))
-            return _closed(settling)
+            due = self._reopen(locked, chosen, within=None)
+            locked.queue(sorted(due & forced))
+            locked.end(locked.decide(sorted(due - forced)))
+            return _closed(locked)
 
         return self._verb(run_id, move, now_ms=now_ms)
 
@@ -102,39 +102,39 @@ class Control:
         Raises `UnknownNode`, and `InvalidDag` for a node that succeeded by itself.
         """
 
-        def move(settling: Settling) -> Changed:
-            number, state, attempt = _node(settling, key)
+        def move(locked: LockedRun) -> Changed:
+            number, state, attempt = _node(locked, key)
             if state is NodeState.SUCCEEDED:
                 raise InvalidDag(f"node {key!r} of the run {run_id} has succeeded already")
             values = {"state": NodeState.SUCCEEDED, "result": result, "by_reference": 0, "error": None, "attempt": attempt + 1}
-            settling.change([number], ended_ms=now_ms, **values)
+            locked.change([number], ended_ms=now_ms, **values)
             if state in ENDED:
-                due = self._reopen(settling, [number], within=UNRUN, itself=False)
-                settling.end(settling.decide(sorted(due)))
+                due = self._reopen(locked, [number], within=UNRUN, itself=False)
+                locked.end(locked.decide(sorted(due)))
             else:
-                settling.end([number])
-            return _closed(settling)
+                locked.end([number])
+            return _closed(locked)
 
         return self._verb(run_id, move, now_ms=now_ms)
 
-    def _verb(self, run_id: str, move: Callable[[Settling], Changed], *, now_ms: int) -> Changed:
-        return self.database.transaction(lambda connection: move(Settling.lock(connection, run_id, now_ms=now_ms)))
+    def _verb(self, run_id: str, move: Callable[[LockedRun], Changed], *, now_ms: int) -> Changed:
+        return self.database.transaction(lambda connection: move(LockedRun.lock(connection, run_id, now_ms=now_ms)))
 
-    def _reopen(self, settling: Settling, chosen: Iterable[int], *, within: tuple[NodeState, ...] | None, itself: bool = True) -> set[int]:
+    def _reopen(self, locked: LockedRun, chosen: Iterable[int], *, within: tuple[NodeState, ...] | None, itself: bool = True) -> set[int]:
         """Make *chosen* and all after them wait for their parents again; return those that wait for nobody.
 
         *within* leaves descendants alone that are in no such state, *itself* says whether the chosen ones are meant, too.
         """
-        graph = Graph.read(settling)
+        graph = Graph.read(locked)
         chosen = set(chosen)
         after = descendants(chosen, graph.children) - chosen
         again = {number for number in after if within is None or graph.states[number] in within} | (chosen if itself else set())
         states = graph.states | dict.fromkeys(again, NodeState.PENDING)
         unresolved = {number: sum(states[parent] not in ENDED for parent in graph.parents[number]) for number in again}
-        _write_again(settling, unresolved)
-        settling.open_nodes = sum(state not in ENDED for state in states.values())
-        if settling.state in RUN_ENDED:
-            settling.state, settling.ended_ms = RunState.RUNNING, None
+        _write_again(locked, unresolved)
+        locked.open_nodes = sum(state not in ENDED for state in states.values())
+        if locked.state in RUN_ENDED:
+            locked.state, locked.ended_ms = RunState.RUNNING, None
         return {number for number, count in unresolved.items() if count == 0}
 
 
@@ -147,9 +147,9 @@ class Graph:
     children: defaultdict[int, list[int]]
 
     @classmethod
-    def read(cls, settling: Settling) -> "Graph":
+    def read(cls, locked: LockedRun) -> "Graph":
         """Read all of a run's graph; children of anything that does not end are counted again from it."""
-        connection, run_id = settling.connection, settling.run_id
+        connection, run_id = locked.connection, locked.run_id
         states = connection.execute(select(node.c.number, node.c.state).where(node.c.run_id == run_id))
         graph = cls({number: NodeState(state) for number, state in states}, defaultdict(list), defaultdict(list))
         for parent, child in connection.execute(select(edge.c.parent, edge.c.child).where(edge.c.run_id == run_id)):
@@ -158,47 +158,47 @@ class Graph:
         return graph
 
 
-def _write_again(settling: Settling, unresolved: dict[int, int]) -> None:
+def _write_again(locked: LockedRun, unresolved: dict[int, int]) -> None:
     """Write nodes as those that have not run yet, each with a new attempt and the number of parents it waits for."""
     if not unresolved:
         return
     fresh: dict[str, Any] = dict.fromkeys(("result", "started_ms", "queued_ms", "ended_ms", "not_before_ms"))
     fresh |= {"state": NodeState.PENDING, "attempt": node.c.attempt + 1, "retries_left": node.c.retries, "by_reference": 0}
     fresh |= {"delivery": -1, "sends": 0, "losses": 0, "unresolved": bindparam("left")}
-    statement = update(node).where(node.c.run_id == settling.run_id, node.c.number == bindparam("at")).values(**fresh)
-    settling.connection.execute(statement, [{"at": number, "left": left} for number, left in sorted(unresolved.items())])
+    statement = update(node).where(node.c.run_id == locked.run_id, node.c.number == bindparam("at")).values(**fresh)
+    locked.connection.execute(statement, [{"at": number, "left": left} for number, left in sorted(unresolved.items())])
 
 
-def _closed(settling: Settling, *, running: Iterable[NodeId] = ()) -> Changed:
-    released = settling.close()
-    return Changed(settling.state, tuple(released), tuple(running), settling.entry)
+def _closed(locked: LockedRun, *, running: Iterable[NodeId] = ()) -> Changed:
+    released = locked.close()
+    return Changed(locked.state, tuple(released), tuple(running), locked.entry)
 
 
-def _refuse_ended(settling: Settling, what: str) -> None:
-    if settling.state in RUN_ENDED:
-        raise InvalidDag(f"the run {settling.run_id} has ended ({settling.state}) and cannot be {what}")
+def _refuse_ended(locked: LockedRun, what: str) -> None:
+    if locked.state in RUN_ENDED:
+        raise InvalidDag(f"the run {locked.run_id} has ended ({locked.state}) and cannot be {what}")
 
 
-def _numbers(settling: Settling, *states: NodeState) -> list[int]:
-    rows = select(node.c.number).where(node.c.run_id == settling.run_id, node.c.state.in_(states))
-    return sorted(settling.connection.execute(rows).scalars())
+def _numbers(locked: LockedRun, *states: NodeState) -> list[int]:
+    rows = select(node.c.number).where(node.c.run_id == locked.run_id, node.c.state.in_(states))
+    return sorted(locked.connection.execute(rows).scalars())
 
 
-def _running(settling: Settling) -> list[NodeId]:
-    rows = select(node.c.number, node.c.attempt).where(node.c.run_id == settling.run_id, node.c.state == NodeState.RUNNING)
-    return [NodeId(settling.run_id, number, attempt) for number, attempt in settling.connection.execute(rows)]
+def _running(locked: LockedRun) -> list[NodeId]:
+    rows = select(node.c.number, node.c.attempt).where(node.c.run_id == locked.run_id, node.c.state == NodeState.RUNNING)
+    return [NodeId(locked.run_id, number, attempt) for number, attempt in locked.connection.execute(rows)]
 
 
-def _node(settling: Settling, key: str) -> tuple[int, NodeState, int]:
+def _node(locked: LockedRun, key: str) -> tuple[int, NodeState, int]:
     columns = select(node.c.number, node.c.state, node.c.attempt)
-    row = settling.connection.execute(columns.where(node.c.run_id == settling.run_id, node.c.node_key == key)).one_or_none()
+    row = locked.connection.execute(columns.where(node.c.run_id == locked.run_id, node.c.node_key == key)).one_or_none()
     if row is None:
-        raise UnknownNode(settling.run_id, key)
+        raise UnknownNode(locked.run_id, key)
     return row.number, NodeState(row.state), row.attempt
 
 
-def _ended_node(settling: Settling, key: str) -> int:
-    number, state, _ = _node(settling, key)
+def _ended_node(locked: LockedRun, key: str) -> int:
+    number, state, _ = _node(locked, key)
     if state not in ENDED:
-        raise InvalidDag(f"node {key!r} of the run {settling.run_id} has not ended ({state}): it cannot be run again yet")
+        raise InvalidDag(f"node {key!r} of the run {locked.run_id} has not ended ({state}): it cannot be run again yet")
     return number

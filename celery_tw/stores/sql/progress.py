@@ -15,8 +15,8 @@ from celery_tw.core.node_id import NodeId
 from celery_tw.core.retry_delay import retry_delay_ms
 from celery_tw.errors import UnknownDagRun
 from celery_tw.stores.sql.database import Database
+from celery_tw.stores.sql.locked_run import Given, LockedRun, Released
 from celery_tw.stores.sql.moves import Move
-from celery_tw.stores.sql.settling import Given, Released, Settling
 from celery_tw.stores.sql.tables import node, run
 
 
@@ -125,13 +125,13 @@ class Progress:
 
         def write(connection: Connection) -> list[Released]:
             try:
-                settling = Settling.lock(connection, node_id.run_id, now_ms=now_ms)
+                locked = LockedRun.lock(connection, node_id.run_id, now_ms=now_ms)
             except UnknownDagRun:
                 return []
             if connection.execute(_WAITING, _at(node_id)).one_or_none() is None:
                 return []
-            settling.queue([node_id.number])
-            return settling.close()
+            locked.queue([node_id.number])
+            return locked.close()
 
         return self.database.transaction(write)
 
@@ -140,64 +140,64 @@ class Progress:
 
         def write(connection: Connection) -> Settled:
             try:
-                settling = Settling.lock_for_end(connection, node_id.run_id, now_ms=now_ms)
+                locked = LockedRun.lock_for_end(connection, node_id.run_id, now_ms=now_ms)
             except UnknownDagRun:
                 return REFUSED
-            return _failed(settling, node_id, ended) if ended.state is NodeState.FAILED else _done(settling, node_id, ended)
+            return _failed(locked, node_id, ended) if ended.state is NodeState.FAILED else _done(locked, node_id, ended)
 
         return self.database.transaction(write)
 
 
-def _done(settling: Settling, node_id: NodeId, ended: Ended) -> Settled:
+def _done(locked: LockedRun, node_id: NodeId, ended: Ended) -> Settled:
     """End an attempt that need not be tried again, if it is under way."""
     written = {f"new_{name}": value for name, value in _written(ended).items()}
-    found = _END.make(settling.connection, {**_at(node_id), **written, "new_ended_ms": settling.now_ms})
+    found = _END.make(locked.connection, {**_at(node_id), **written, "new_ended_ms": locked.now_ms})
     if not found:
-        return _refused(settling)
+        return _refused(locked)
     key = found[0].node_key
-    settling.keep(node_id.number, Given(key, str(node_id), ended.result, ended.by_reference))
-    settling.end([node_id.number])
-    return settled(settling, key, ended.state)
+    locked.keep(node_id.number, Given(key, str(node_id), ended.result, ended.by_reference))
+    locked.end([node_id.number])
+    return settled(locked, key, ended.state)
 
 
-def _failed(settling: Settling, node_id: NodeId, ended: Ended) -> Settled:
+def _failed(locked: LockedRun, node_id: NodeId, ended: Ended) -> Settled:
     """End an attempt that failed, if it is under way, or let the next one begin."""
-    found = settling.connection.execute(_UNDER_WAY, _at(node_id)).one_or_none()
+    found = locked.connection.execute(_UNDER_WAY, _at(node_id)).one_or_none()
     if found is None:
-        return _refused(settling)
-    cancelled = settling.state is RunState.CANCELLED
+        return _refused(locked)
+    cancelled = locked.state is RunState.CANCELLED
     if not cancelled and not ended.final and found.retries_left > 0:
-        retry(settling, node_id, found, error=ended.error)
-        return settled(settling, found.node_key, NodeState.QUEUED)
+        retry(locked, node_id, found, error=ended.error)
+        return settled(locked, found.node_key, NodeState.QUEUED)
     how = replace(ended, state=NodeState.CANCELLED) if cancelled else ended
-    finish(settling, node_id.number, how)
-    return settled(settling, found.node_key, how.state)
+    finish(locked, node_id.number, how)
+    return settled(locked, found.node_key, how.state)
 
 
-def _refused(settling: Settling) -> Settled:
-    settling.close()
+def _refused(locked: LockedRun) -> Settled:
+    locked.close()
     return REFUSED
 
 
-def settled(settling: Settling, key: str, state: NodeState | None) -> Settled:
-    """Close *settling*, which has moved the node *key* to *state*, and return what came of it."""
-    released = tuple(settling.close())
-    return Settled(True, released, state, settling.state, key, settling.dag, settling.entry)
+def settled(locked: LockedRun, key: str, state: NodeState | None) -> Settled:
+    """Close *locked*, which has moved the node *key* to *state*, and return what came of it."""
+    released = tuple(locked.close())
+    return Settled(True, released, state, locked.state, key, locked.dag, locked.entry)
 
 
-def retry(settling: Settling, node_id: NodeId, found: Row[Any], *, error: str) -> None:
+def retry(locked: LockedRun, node_id: NodeId, found: Row[Any], *, error: str) -> None:
     """Send a node again, as its next attempt, when its delay is over; *found* has its `RETRYING`."""
     left = found.retries_left - 1
     values = {"attempt": node_id.attempt + 1, "retries_left": left, "error": error, "started_ms": None, "sends": 0, "losses": 0}
-    settling.change([node_id.number], **values)
+    locked.change([node_id.number], **values)
     delay_ms = retry_delay_ms(found.retry_delay_ms or 0, failures=found.retries - left)
-    settling.queue([node_id.number], due_ms=settling.now_ms + delay_ms if delay_ms else None)
+    locked.queue([node_id.number], due_ms=locked.now_ms + delay_ms if delay_ms else None)
 
 
-def finish(settling: Settling, number: int, ended: Ended) -> None:
+def finish(locked: LockedRun, number: int, ended: Ended) -> None:
     """End a node for good."""
-    settling.change([number], ended_ms=settling.now_ms, not_before_ms=None, **_written(ended))
-    settling.end([number])
+    locked.change([number], ended_ms=locked.now_ms, not_before_ms=None, **_written(ended))
+    locked.end([number])
 
 
 def _written(ended: Ended) -> dict[str, Any]:

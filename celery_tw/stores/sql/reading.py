@@ -10,7 +10,7 @@ from celery_tw.core.dag_state import NodeState, RunState
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import UnknownDagRun, UnknownNode
 from celery_tw.stores.sql.database import Database
-from celery_tw.stores.sql.settling import Given
+from celery_tw.stores.sql.locked_run import Given
 from celery_tw.stores.sql.tables import edge, node, run
 
 

@@ -12,7 +12,7 @@ from celery_tw.core.dag_spec import DagSpec, digest
 from celery_tw.core.dag_state import NodeState, RunState
 from celery_tw.errors import UnknownDagRun
 from celery_tw.stores.sql.database import Database
-from celery_tw.stores.sql.settling import Released, Settling
+from celery_tw.stores.sql.locked_run import LockedRun, Released
 from celery_tw.stores.sql.tables import definition, edge, node, run
 
 
@@ -34,9 +34,9 @@ class Submitting:
                 return []
             facts = {"id": run_id, "idempotency_key": idempotency_key, "submitted_ms": now_ms, "entry": entry}
             self._write(connection, spec, facts)
-            settling = Settling.lock(connection, run_id, now_ms=now_ms)
-            settling.queue([number for number, each in enumerate(spec.nodes) if not each.after])
-            return settling.close()
+            locked = LockedRun.lock(connection, run_id, now_ms=now_ms)
+            locked.queue([number for number, each in enumerate(spec.nodes) if not each.after])
+            return locked.close()
 
         try:
             return self.database.transaction(write)

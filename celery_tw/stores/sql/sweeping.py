@@ -8,8 +8,8 @@ from celery_tw.core.dag_state import UNDER_WAY, NodeState, RunState
 from celery_tw.core.node_id import NodeId
 from celery_tw.errors import StaleEpoch
 from celery_tw.stores.sql.database import Database
+from celery_tw.stores.sql.locked_run import LockedRun
 from celery_tw.stores.sql.progress import REFUSED, RETRYING, Ended, Settled, finish, retry, settled
-from celery_tw.stores.sql.settling import Settling
 from celery_tw.stores.sql.tables import fence, node, run
 
 READ_AT_MOST = 100_000
@@ -75,23 +75,23 @@ class Sweeping:
 
         def write(connection: Connection) -> Settled:
             self._check(connection, epoch)
-            settling = Settling.lock(connection, pulse.id.run_id, now_ms=now_ms)
+            locked = LockedRun.lock(connection, pulse.id.run_id, now_ms=now_ms)
             unmoved = and_(node.c.state == pulse.state, node.c.beat == pulse.beat, node.c.sends == pulse.sends)
             here = and_(node.c.run_id == pulse.id.run_id, node.c.number == pulse.id.number, node.c.attempt == pulse.id.attempt, unmoved)
             found = connection.execute(select(node.c.losses, node.c.node_key, *RETRYING).where(here).with_for_update()).one_or_none()
             if found is None:
                 return REFUSED
             lost = pulse.state is NodeState.RUNNING
-            if lost and settling.state is RunState.CANCELLED:
-                finish(settling, pulse.id.number, Ended(NodeState.CANCELLED))
+            if lost and locked.state is RunState.CANCELLED:
+                finish(locked, pulse.id.number, Ended(NodeState.CANCELLED))
             elif lost and found.losses >= most and found.retries_left > 0:
-                retry(settling, pulse.id, found, error=_lost(found.losses))
+                retry(locked, pulse.id, found, error=_lost(found.losses))
             elif lost and found.losses >= most:
-                finish(settling, pulse.id.number, Ended(NodeState.FAILED, error=_lost(found.losses)))
+                finish(locked, pulse.id.number, Ended(NodeState.FAILED, error=_lost(found.losses)))
             else:
-                settling.change([pulse.id.number], sends=pulse.sends + 1, losses=found.losses + lost, beat=pulse.beat + 1)
-                settling.queue([pulse.id.number])
-            return settled(settling, found.node_key, None)
+                locked.change([pulse.id.number], sends=pulse.sends + 1, losses=found.losses + lost, beat=pulse.beat + 1)
+                locked.queue([pulse.id.number])
+            return settled(locked, found.node_key, None)
 
         return self.database.transaction(write)
 

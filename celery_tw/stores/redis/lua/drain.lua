@@ -6,16 +6,14 @@
 --       commands, and per command: operation (parts/commands.lua), queue index, payload; at last the number of the first message
 -- reply {now ms, 'fired' | 'moved' (the backlog, or the entry, is not as known) | 'removed' | 'early' (the clock was set back behind these
 --       slots: the backlog waits until they are past again) | 'refused <why>'}
--- Invariant: the backlog moves on right after its messages; two leaders, or one repeating itself, cannot move it twice. Numbers grow in every
--- queue: a call that arrives late, after one that was sent later, answers 'moved'.
--- uses now, kinds, by_task, commands
+-- Invariant: the backlog moves on right after its messages; two leaders, or one repeating itself, cannot move it twice. Whatever may be
+-- refused is seen before anything is written, so a backlog that waits has fired nothing.
+-- uses now, kinds, by_task, in_order, commands
 local leader, backlogs, backlog, entry, history, skips = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local epoch, lease, history_size, member, expected, following, left, again, skip, skip_to, skips_kept =
-  ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local epoch, lease, history_size, member, expected, following, left, again, skip, skip_to, skips_kept, version, slots =
+  ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], tonumber(ARGV[13])
 if redis.call('HGET', leader, 'epoch') ~= epoch then return redis.error_reply('STALE epoch ' .. epoch) end
-redis.call('PEXPIRE', leader, lease)
-local late = ARGV[#ARGV] < (redis.call('HGET', leader, 'seq') or '')
-if not late then redis.call('HSET', leader, 'seq', ARGV[#ARGV]) end
+local late = comes_late(leader, lease, ARGV[#ARGV])
 
 local state = redis.call('HMGET', backlog, 'next', 'generation')
 if late then return {now_text, 'moved'} end
@@ -26,31 +24,20 @@ if not known[1] or known[2] then
   redis.call('ZREM', backlogs, member)
   return {now_text, 'removed'}
 end
-if ARGV[12] ~= '' and known[1] ~= ARGV[12] then return {now_text, 'moved'} end
-
-local slots = tonumber(ARGV[13])
+if version ~= '' and known[1] ~= version then return {now_text, 'moved'} end
 if slots > 0 and tonumber(ARGV[13 + slots]) > now then
   redis.call('ZADD', backlogs, ARGV[13 + slots], member)
   return {now_text, 'early'}
 end
-local at = 13 + slots + 1
-local commands = {}
-for i = 1, tonumber(ARGV[at]) do
-  commands[i] = {operation = ARGV[at + 3 * i - 2], queue = KEYS[7 + tonumber(ARGV[at + 3 * i - 1])], payload = ARGV[at + 3 * i]}
-end
 
-local function wait(refused)
+local at = 13 + slots
+local function next_arg() at = at + 1 return ARGV[at] end
+local commands = read_commands(next_arg, 7)
+local refused = objection_to_any(commands) or send(commands, string.match(member, '^%d+'))
+if refused then
   redis.call('ZADD', backlogs, again, member)
   return {now_text, refused}
 end
-
--- Whatever may be refused is seen before anything is written, so a backlog that waits has fired nothing.
-for _, command in ipairs(commands) do
-  local refused = objection_to(command)
-  if refused then return wait(refused) end
-end
-local refused = send(commands, string.match(member, '^%d+'))
-if refused then return wait(refused) end
 
 if following == '' then
   redis.call('DEL', backlog)

@@ -24,7 +24,8 @@ local final = verb ~= 'free' and verb ~= 'lost'
 local changed = let_go(14, 10, {mid = mid, task_id = task_id, verb = verb, final = final, state = state, result = result,
   due = due, reservation = reservation, idempotency_kept = idempotency_kept})
 if final then
-  remember_end(run, lease, running, done, checkpoint, mid, digest, verb, kept)
+  forget_run(mid, running, run, lease, verb == 'done' and checkpoint)
+  remember_end(digest, done, kept)
 else
   redis.call('HDEL', running, mid)
   if held then

@@ -5,7 +5,7 @@
 --       then per letter: id, entry id, mid, task id, ms from now at which it is due, record as stored, after its third line
 -- reply {now ms, per letter 'put' | 'gone' (there is no such letter) | 'taken' (the entry's id is another task's)}
 -- Invariant: a task waits as a letter or in the timetable, never as both. A repeated call brings the same mids, and finds its own entries.
--- uses now, news
+-- uses now, by_task, news
 local dlq, bytes, counts, due, by_task, fired, cancelled, news, news_seq, schema_key, templates, template_dues = unpack(KEYS, 1, 12)
 local schema, news_kept, kinds, occasion_kept = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 for i = 1, kinds do
@@ -31,8 +31,7 @@ for i = 1, (#KEYS - 12) / 3 do
     redis.call('SET', entry, '1\n' .. mid .. '\n' .. now_text .. '\n' .. rest)
     redis.call('ZADD', due, due_text, entry_id)
     if task ~= '' then
-      local listed = redis.call('HGET', by_task, task)
-      redis.call('HSET', by_task, task, listed and listed .. ' ' .. entry_id or entry_id)
+      list_under(by_task, task, entry_id)
       redis.call('ZREM', cancelled, task)
     end
     redis.call('SET', requeued, occasion, 'PX', occasion_kept)

@@ -127,8 +127,8 @@ class Runs:
         digest = digest_of(mid)
 
         def call(period: int) -> list[Any]:
-            keys: list[str | bytes] = [self.keys.run(mid), self.keys.lease(mid), self.keys.running, self.finished.key(period, digest)]
-            keys += (*self._wakings, self.keys.checkpoint(task_id), result.key)
+            keys = self._ending_keys(mid, digest, period=period)
+            keys += (self.keys.checkpoint(task_id), result.key)
             args: list[Argument] = [token, mid, digest, task_id, period, self.finished.kept_ms, NEWS_KEPT, RESERVATION_MS]
             args += (result.text, result.kept_s)
             if guards:
@@ -143,11 +143,15 @@ class Runs:
     def _ending(self, right: Right, verb: str, mid: str, task_id: str, guards: Sequence[Guard], *, period: int) -> Call:
         """Return the keys and the arguments of FINISH."""
         digest = digest_of(mid)
-        keys: list[str | bytes] = [self.keys.run(mid), self.keys.lease(mid), self.keys.running, self.finished.key(period, digest)]
-        keys += (*self._wakings, self.keys.leader, self.keys.checkpoint(task_id))
+        keys = self._ending_keys(mid, digest, period=period)
+        keys += (self.keys.leader, self.keys.checkpoint(task_id))
         args: list[Argument] = [right.kind, right.value, right.token, verb, mid, digest, task_id, period, self.finished.kept_ms]
         args += (IDEMPOTENCY_KEPT_MS, NEWS_KEPT, RESERVATION_MS, right.counter)
         if guards:
             keys += guard_keys(self.keys, guards)
             args += (guard.kind for guard in guards)
         return keys, args
+
+    def _ending_keys(self, mid: str, digest: bytes, *, period: int) -> list[str | bytes]:
+        """Return the keys with which those of every end begin: the run's own, where it is remembered, and what wakes who waits."""
+        return [self.keys.run(mid), self.keys.lease(mid), self.keys.running, self.finished.key(period, digest), *self._wakings]

@@ -1,4 +1,4 @@
-"""Settling: what follows from the end of nodes, inside the transaction that ended them.
+"""Locked run: what follows from the end of nodes, inside the transaction that ended them.
 
 ::
 
@@ -128,19 +128,19 @@ class Released:
     due_ms: int | None = None
 
 
-class Settling:
-    """One run, locked, in one transaction; *counted* nodes are counted as ended already in the row as it was *locked*."""
+class LockedRun:
+    """One run, locked, in one transaction; *counted* nodes are counted as ended already in its *row*."""
 
-    def __init__(self, connection: Connection, locked: Row[Any], *, now_ms: int, counted: int = 0) -> None:
+    def __init__(self, connection: Connection, row: Row[Any], *, now_ms: int, counted: int = 0) -> None:
         self.connection = connection
-        self.run_id: str = locked.id
-        self.dag: str = locked.name
-        self.entry: str | None = locked.entry
-        self.state = RunState(locked.state)
-        self.open_nodes: int = locked.open_nodes + counted
-        self.ended_ms: int | None = locked.ended_ms
+        self.run_id: str = row.id
+        self.dag: str = row.name
+        self.entry: str | None = row.entry
+        self.state = RunState(row.state)
+        self.open_nodes: int = row.open_nodes + counted
+        self.ended_ms: int | None = row.ended_ms
         self.now_ms = now_ms
-        self._stands = (locked.open_nodes, self.state, self.ended_ms)
+        self._stands = (row.open_nodes, self.state, self.ended_ms)
         self._to_send: list[int] = []
         self._rows: dict[int, Row[Any]] = {}
         self._all_succeeded: set[int] = set()
@@ -148,23 +148,23 @@ class Settling:
         self._results: dict[int, Given] = {}
 
     @classmethod
-    def lock(cls, connection: Connection, run_id: str, *, now_ms: int) -> "Settling":
+    def lock(cls, connection: Connection, run_id: str, *, now_ms: int) -> "LockedRun":
         """Lock the run; raises `UnknownDagRun`."""
-        locked = connection.execute(_LOCK, {"at_run": run_id}).one_or_none()
-        if locked is None:
+        row = connection.execute(_LOCK, {"at_run": run_id}).one_or_none()
+        if row is None:
             raise UnknownDagRun(run_id)
-        return cls(connection, locked, now_ms=now_ms)
+        return cls(connection, row, now_ms=now_ms)
 
     @classmethod
-    def lock_for_end(cls, connection: Connection, run_id: str, *, now_ms: int) -> "Settling":
+    def lock_for_end(cls, connection: Connection, run_id: str, *, now_ms: int) -> "LockedRun":
         """Lock the run and count one of its nodes as ended in the same write; `close` takes that back where none did.
 
         Raises `UnknownDagRun`.
         """
-        locked = _LOCK_FOR_END.make(connection, {"at_run": run_id})
-        if not locked:
+        rows = _LOCK_FOR_END.make(connection, {"at_run": run_id})
+        if not rows:
             raise UnknownDagRun(run_id)
-        return cls(connection, locked[0], now_ms=now_ms, counted=1)
+        return cls(connection, rows[0], now_ms=now_ms, counted=1)
 
     # Moves
 
