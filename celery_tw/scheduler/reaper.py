@@ -63,8 +63,8 @@ class Reaper:
 
     def step(self) -> int:
         """Look once; return in how many ms to call again."""
-        term = self.elector.term
-        if term is None or not term.trusted(self.clock.boot_ms()):
+        term = self.elector.trusted_term()
+        if term is None:
             return STAND_BY_MS
         counters = self.runs.under_way.counters()
         now_ms = self.clock.boot_ms()
