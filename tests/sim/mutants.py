@@ -163,7 +163,7 @@ MUTANTS = (
         "once",
         "defer",
         150,
-        _text("defer", "if redis.call('ZSCORE', fired, mid) then return 'fired' end", ""),
+        _text("defer", "if fired_ms and now - fired_ms <= FIRED_KEPT_MS then return 'fired' end", ""),
     ),
     _mutant(
         "fires early",
@@ -238,7 +238,7 @@ MUTANTS = (
         "once",
         "enter",
         60,
-        _text("enter", "if begun_ago then redis.pcall('ZADD', fired, now_text, mid) end", ""),
+        _text("enter", "redis.pcall('ZADD', fired, now_text, mid .. ' ' .. entry)", ""),
         lanes=True,
     ),
     _mutant("fair queues are measured too seldom", "idle", "make_room", 20, _method(Measuring, "_pause_ms", _seldom), lanes=True),

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from celery_tw.core.lane import LANES
+from celery_tw.stores.redis.scripts import script
 from tests.sim import workload as w
 from tests.sim.faults import ANY_SCHEDULER, ERRORS, CallFault, Fault, LoseReply, Refuse, Stop
 from tests.sim.mutants import MUTANTS, Mutant, by_name
@@ -18,6 +19,7 @@ from tests.sim.shrinking import shrink
 from tests.sim.simulation import play
 from tests.sim.trace import Trace, draw
 from tests.sim.verdicts import verdicts
+from tests.sim.wire import SCRIPTS
 
 SEEDS = 500
 REPLAYED = 8
@@ -126,6 +128,15 @@ def test_no_error_of_any_call_of_a_scheduler_costs_a_slot(call: str) -> None:
 
     assert {fault: judge(outcome) for fault, outcome in outcomes.items() if judge(outcome)} == {}
     assert all(any(struck.call == call for _, struck in outcome.strikes if isinstance(struck, CallFault)) for outcome in outcomes.values())
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_planted_mistake_has_its_place_and_leaves_no_trace(mutant: Mutant) -> None:
+    texts = [script(name).text for name in SCRIPTS]
+    with mutant.planted():
+        pass
+
+    assert [script(name).text for name in SCRIPTS] == texts
 
 
 @pytest.mark.timeout(300)
