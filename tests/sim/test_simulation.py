@@ -95,6 +95,15 @@ def test_a_fair_seed_that_broke_a_rule_once_breaks_none(seed: int, focus: str) -
     assert judge(play(draw(seed, focus=focus, lanes=True))) == []
 
 
+@pytest.mark.parametrize("seed", [3, 6, 7])
+def test_a_fire_that_arrives_between_the_reading_and_its_repetition_is_not_repeated(seed: int) -> None:
+    trace = draw(seed, focus="repeated", lanes=False)
+
+    assert judge(play(trace)) == []
+    with by_name["no mark check"].planted():
+        assert "once" in rules_broken(trace)
+
+
 def test_a_seed_without_a_fair_queue_is_drawn_as_ever() -> None:
     plain = draw(3822, lanes=False)
     fair = draw(3822, lanes=True)
