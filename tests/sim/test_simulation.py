@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import fakeredis
 import pytest
 import redis
 
@@ -11,6 +12,7 @@ from celery_tw.core.lane import LANES
 from celery_tw.stores.redis.scripts import script
 from tests.sim import workload as w
 from tests.sim.faults import ANY_SCHEDULER, ERRORS, CallFault, Fault, LoseReply, Refuse, Stop
+from tests.sim.lua import quick_scripts
 from tests.sim.mutants import MUTANTS, Mutant, by_name
 from tests.sim.oracles import judge
 from tests.sim.replay import Replay
@@ -111,6 +113,17 @@ def test_a_seed_without_a_fair_queue_is_drawn_as_ever() -> None:
     assert draw(3822) == plain
     assert set(plain.operations) < set(fair.operations)
     assert (fair.schedulers, fair.lease_ms, plain.work_ms) == (plain.schedulers, plain.lease_ms, None)
+
+
+def test_a_script_that_makes_a_global_variable_is_refused_each_time() -> None:
+    with quick_scripts():
+        client = fakeredis.FakeRedis(server=fakeredis.FakeServer(version=(7,)))
+        digest = client.script_load("made = 1")
+        for _ in range(2):
+            with pytest.raises(redis.ResponseError, match="global variables: made"):
+                client.evalsha(digest, 0)
+
+        assert client.eval("return made", 0) is None
 
 
 def busy_trace(*faults: Fault) -> Trace:

@@ -6,8 +6,9 @@ the answer is read (or lost).
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
 
 import redis
 from fakeredis import FakeRedisConnection
@@ -16,7 +17,7 @@ from redis.retry import Retry
 
 from celery_tw.stores.redis.scripts import script
 from tests.sim.faults import CallFault, Crash, Delay, Fault, Freeze, LoseReply, Refuse
-from tests.sim.server import Server, refused_connection
+from tests.sim.server import Answers, Server, refused_connection
 from tests.sim.timeline import Host, Timeline
 
 TIMEOUT_US = 800_000
@@ -26,12 +27,14 @@ SCRIPTS = ("acquire", "cancel", "change", "claim_static", "containing", "defer",
 SCRIPTS += ("hurry", "open_backlog", "page", "poll", "put", "put_once", "quarantine", "remove", "renew", "rerender", "resign")
 SCRIPTS += ("sweep_templates", "enter", "make_room", "boost")
 
+NAMES: dict[bytes, str] = {}
+"""The names of the scripts by their digests; a script that has changed meanwhile has another digest and is added."""
+
 VERB_AT = 13
 """Where the verb of FIRE ONCE stands in its call, behind the keys."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a call will be answered, no sooner than *ready_us*; an error that breaks the connection is raised as it is read."""
 
     value: Any
@@ -159,6 +162,8 @@ class Wire(FakeRedisConnection):
         if self.caller.server.away:
             raise refused_connection()
         self._sock = self._connect()
+        self._sock.responses = Answers()
+        self._sock._name_to_func = cache(self._sock._name_to_func)  # asked for each command, of scripts too
         self.answers.clear()
         self.generation = self.caller.server.generation
 
@@ -213,7 +218,9 @@ def _label(commands: list[list[bytes]]) -> str:
 
 
 def _script_name(digest: bytes) -> str:
-    return next((name for name in SCRIPTS if script(name).digest.encode() == digest), "unknown")
+    if digest not in NAMES:
+        NAMES.update({script(name).digest.encode(): name for name in SCRIPTS})
+    return NAMES.get(digest, "unknown")
 
 
 def _without_block(command: list[bytes]) -> tuple[list[bytes], int]:
