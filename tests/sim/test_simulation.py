@@ -1,6 +1,7 @@
 """The simulation: what hundreds of seeded histories prove of the product, and what is proved of the simulation itself."""
 
 import os
+import random
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from tests.sim.replay import Replay
 from tests.sim.server import KEYS
 from tests.sim.shrinking import shrink
 from tests.sim.simulation import play
+from tests.sim.timeline import Host, Timeline
 from tests.sim.trace import Trace, draw
 from tests.sim.verdicts import verdicts
 from tests.sim.wire import SCRIPTS
@@ -113,6 +115,22 @@ def test_a_seed_without_a_fair_queue_is_drawn_as_ever() -> None:
     assert draw(3822) == plain
     assert set(plain.operations) < set(fair.operations)
     assert (fair.schedulers, fair.lease_ms, plain.work_ms) == (plain.schedulers, plain.lease_ms, None)
+
+
+def test_a_killed_process_does_not_go_on_when_the_one_in_its_place_has_ended() -> None:
+    timeline, killed = Timeline(random.Random(1)), Host("killed")
+    done: list[str] = []
+
+    def be_killed() -> None:
+        killed.dead = True
+        timeline.spawn("successor", Host("successor"), lambda: done.append("successor"))
+        timeline.sleep(0)
+        done.append("killed")
+
+    timeline.spawn("killed", killed, be_killed)
+    timeline.run(1000)
+
+    assert done == ["successor"]
 
 
 def test_a_script_that_makes_a_global_variable_is_refused_each_time() -> None:
