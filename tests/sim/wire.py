@@ -225,10 +225,9 @@ def _script_name(digest: bytes) -> str:
 
 def _without_block(command: list[bytes]) -> tuple[list[bytes], int]:
     """Return *command* without its BLOCK, and how many us it would wait."""
-    upper = [word.upper() for word in command]
-    if command[0].upper() != b"XREAD" or b"BLOCK" not in upper:
+    if command[0] != b"XREAD" or b"BLOCK" not in command:
         return command, 0
-    at = upper.index(b"BLOCK")
+    at = command.index(b"BLOCK")
     return command[:at] + command[at + 2 :], int(command[at + 1]) * 1000
 
 
