@@ -21,8 +21,8 @@ LANED_REVISION = 1000
 RARELY_LONG_MS = (50, 200, 900, 1500, 3500, 5500)
 WITH_LANES = 0.25
 LANE_CALLS = ("admit", "admit", "admit", "make_room", "make_room", "zrange", "llen", "smembers", "hgetall")
-GIVEN_UP_MS = (1100, 1500)
-HELD_UP_MS = (200, 600, 900)
+GIVEN_UP_MS = (1100, 1400)
+HELD_UP_MS = (600, 900)
 LEADERS_CALLS = ("fire", "fire", "fire_once", "fire_once", "drain", "drain", "renew", "poll", "page", "hmget", "xread")
 CALLS_OF: dict[type[Operation], tuple[str, ...]] = {
     w.Put: ("put", "put", "hmget"),
