@@ -5,7 +5,6 @@ and no argument: what reached the queue, and how each entry stood at that moment
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ LEADERS_SCRIPTS = frozenset({"fire", "fire_once", "admit", "drain", "quarantine"
 CLIENTS_SCRIPTS = frozenset(
     {"put", "change", "remove", "put_once", "defer", "cancel", "hold", "hurry", "open_backlog", "enter", "boost", "lpush"}
 )
+WRITING_SCRIPTS = LEADERS_SCRIPTS | CLIENTS_SCRIPTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,11 @@ State = Recurring | OneTimeTask
 
 @dataclass(slots=True)
 class Call:
-    """One call that the server ran; *expired* are the keys that ran out of time before it, when a tape is kept."""
+    """One call that the server ran.
+
+    *fenced* tells that its epoch was the leader's, if it is a leader's. *expired* are the keys that ran out of time before it, when a tape
+    is kept.
+    """
 
     number: int
     at_us: int
@@ -64,6 +68,7 @@ class Call:
     label: str
     host: str
     fields: list[bytes]
+    fenced: bool = True
     reply: Any = None
     expired: tuple[bytes, ...] = ()
 
@@ -75,13 +80,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A call that changed entries (None: not there), or put messages into the queue. *fenced* tells that its epoch was the leader's."""
+    """A call that changed entries (None: not there), or put messages into the queue."""
 
     call: Call
     before: Mapping[int, State | None]
     after: Mapping[int, State | None]
     pushed: tuple[bytes, ...] = ()
-    fenced: bool = True
 
 
 @dataclass(slots=True)
@@ -98,25 +102,31 @@ class Ledger:
     _states: dict[int, State] = field(default_factory=dict)
     _queued: dict[bytes, int] = field(default_factory=dict)
     _idle_since_us: int | None = None
+    _lanes: dict[str, bytes] = field(init=False)
 
-    @contextmanager
-    def looking_on(self, server: "Server", label: str, host: str, fields: list[bytes]) -> Iterator[Call]:
-        """Compare how things stand before and after the call."""
+    def __post_init__(self) -> None:
+        self._lanes = {lane: self.keys.lane(FAIR.decode(), lane).encode() for lane in LANES}
+
+    def before(self, server: "Server", label: str, host: str, fields: list[bytes]) -> Call:
+        """Note a call that the server is about to run."""
         self.calls += 1
         call = Call(self.calls, server.timeline.now_us, server.now_us(), label, host, fields)
         self.labels.setdefault(host.partition(".")[0], set()).add(label)
-        fenced = label not in LEADERS_SCRIPTS or self._leads(server, fields)
+        call.fenced = label not in LEADERS_SCRIPTS or self._leads(server, fields)
         if self.tape is not None:
             call.expired = tuple(server.expired_keys())
-        yield call
+        return call
+
+    def after(self, server: "Server", call: Call) -> None:
+        """Compare how things stand now, when *call* has been answered, with how they stood before."""
         if self.tape is not None:
             self.tape.append(call)
-        if label == "acquire" and isinstance(call.reply, list) and call.reply[0] == b"led":
+        if call.label == "acquire" and isinstance(call.reply, list) and call.reply[0] == b"led":
             self.epochs.append(int(call.reply[1]))
-        if label == "rpop":
-            self._queued[FAIR] = len(_value(server, FAIR))
-        if label in CLIENTS_SCRIPTS | LEADERS_SCRIPTS:
-            self._compare(server, call, fenced)
+        if call.label == "rpop":
+            self._queued[FAIR] = len(server.value(FAIR))
+        if call.label in WRITING_SCRIPTS:
+            self._compare(server, call)
         self._note_idleness(server, call.at_us)
 
     def state(self, entry_id: int) -> State | None:
@@ -132,31 +142,28 @@ class Ledger:
         epoch = fields[3 + int(fields[2])]
         return leader is not None and leader.value.get(b"epoch") == epoch
 
-    def _compare(self, server: "Server", call: Call, fenced: bool) -> None:
+    def _compare(self, server: "Server", call: Call) -> None:
         pushed = self._new_messages(server)
-        states = dict(self._read(server))
-        changed = [entry_id for entry_id in states.keys() | self._states.keys() if states.get(entry_id) != self._states.get(entry_id)]
+        was, states = self._states, dict(self._read(server))
+        changed = [entry_id for entry_id in states.keys() | was.keys() if states.get(entry_id) != was.get(entry_id)]
         if changed or pushed:
-            before = {entry_id: self._states.get(entry_id) for entry_id in self._states.keys() | states.keys()}
+            before = dict.fromkeys(states) | was
             after = {entry_id: states.get(entry_id) for entry_id in sorted(changed)}
-            self.events.append(Event(call, before, after, pushed, fenced))
+            self.events.append(Event(call, before, after, pushed))
         self._states = states
 
     def _new_messages(self, server: "Server") -> tuple[bytes, ...]:
         return tuple(raw for queue in (QUEUE, FAIR) for raw in self._new_in(server, queue))
 
     def _new_in(self, server: "Server", queue: bytes) -> list[bytes]:
-        waiting = _value(server, queue)
+        waiting = server.value(queue)
         new = len(waiting) - self._queued.get(queue, 0)
         self._queued[queue] = len(waiting)
         return list(reversed(list(waiting[:new]))) if new else []
 
-    def _lanes(self, server: "Server") -> dict[str, Any]:
-        return {lane: _value(server, self.keys.lane(FAIR.decode(), lane).encode()) for lane in LANES}
-
     def _note_idleness(self, server: "Server", at_us: int) -> None:
         """Note how long the fair queue is empty while something waits in its lanes."""
-        idle = not _value(server, FAIR) and any(len(lane) for lane in self._lanes(server).values())
+        idle = any(map(server.value, self._lanes.values())) and not server.value(FAIR)
         if idle and self._idle_since_us is None:
             self._idle_since_us = at_us
         elif not idle and self._idle_since_us is not None:
@@ -166,7 +173,7 @@ class Ledger:
     def _read(self, server: "Server") -> Iterator[tuple[int, State]]:
         prefix = self.keys.entry(0)[:-1].encode()
         data, due, held = server.data, server.data.get(self.keys.due.encode()), server.data.get(self.keys.held.encode())
-        templates, lanes = data.get(self.keys.templates.encode()), self._lanes(server)
+        templates, lanes = data.get(self.keys.templates.encode()), {lane: server.value(key) for lane, key in self._lanes.items()}
         for key in list(data):
             if not key.startswith(prefix):
                 continue
@@ -181,11 +188,6 @@ class Ledger:
                 yield entry_id, OneTimeTask(record, due_ms, None if held_ms is None else int(held_ms), since_ms)
             elif value.get(b"def") is not None:
                 yield entry_id, _recurring(value, due_ms)
-
-
-def _value(server: "Server", key: bytes) -> Any:
-    item = server.data.get(key)
-    return item.value if item else ()
 
 
 def _whole(record: bytes, templates: Mapping[bytes, bytes]) -> bytes:

@@ -4,7 +4,9 @@ A simulation that finds nothing proves little unless it is known to find these. 
 call in question, each is found; a mutant that is found later, or not at all, means that the oracles or the faults have become weaker.
 
 The mark that FIRE compares stands behind a second guard, the due time: whatever has moved one has moved the other, so that either alone
-suffices against every single fault. So the mutant *no mark check* leaves both out, and the marks that clients compare are mutants apart.
+suffices. So the mutant *no mark check* leaves both out, and the marks that clients compare are mutants apart. Even so no single fault
+shows it: a leader reads its entries again after each call without an answer, and of two calls the older is refused by its number. It takes
+a FIRE that comes after that reading and before its repetition, which are the faults of ``repeated``.
 """
 
 from collections.abc import Callable, Iterator
@@ -119,8 +121,8 @@ MUTANTS = (
     _mutant(
         "no mark check",
         "once, phantom",
-        "fire",
-        150,
+        "repeated",
+        20,
         _text("fire", NO_MARK, "if state[1] ~= e.version then return 'moved' end"),
         _text("fire", "if score ~= e.due then return 'moved' end", "if not score then return 'moved' end"),
     ),
@@ -163,7 +165,7 @@ MUTANTS = (
         "once",
         "defer",
         150,
-        _text("defer", "if redis.call('ZSCORE', fired, mid) then return 'fired' end", ""),
+        _text("defer", "if fired_ms and now - fired_ms <= FIRED_KEPT_MS then return 'fired' end", ""),
     ),
     _mutant(
         "fires early",
@@ -236,7 +238,7 @@ MUTANTS = (
         "once",
         "enter",
         60,
-        _text("enter", "if begun_ago then redis.pcall('ZADD', fired, now_text, mid) end", ""),
+        _text("enter", "redis.pcall('ZADD', fired, now_text, mid .. ' ' .. entry)", ""),
         lanes=True,
     ),
     _mutant("fair queues are measured too seldom", "idle", "make_room", 20, _method(Measuring, "_pause_ms", _seldom), lanes=True),

@@ -140,7 +140,7 @@ def _epochs(outcome: Outcome) -> Iterator[Violation]:
 
 def _fenced(outcome: Outcome) -> Iterator[Violation]:
     for event in outcome.events:
-        if not event.fenced:
+        if not event.call.fenced:
             yield Violation("fenced", event.call.at_us // 1000, f"{event.call.host} did {event.call.label} without leading")
 
 

@@ -6,6 +6,7 @@ modules: `virtual_time` gives those a clock of ours, which the server's ``TIME``
 
 import sys
 import time as real_time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from tests.sim.timeline import Strand, Timeline
 
 EPOCH_US = 1_800_000_000_000_000
 KEYS = Keys("sim")
+NEWS_SEQ = KEYS.news_seq.encode()
 
 
 class Server:
@@ -35,7 +37,7 @@ class Server:
         self.generation = 0
         self.before_news: Callable[[], None] | None = None
         self._readers: set[Strand] = set()
-        self._number: object = None
+        self._number: object = ()
 
     def now_us(self) -> int:
         """Return the server's own time, UTC."""
@@ -49,6 +51,11 @@ class Server:
         """The database: keys as bytes, each with a ``value``."""
         return self.fake.dbs[0]
 
+    def value(self, key: bytes) -> Any:
+        """Return what is stored under *key*, () for nothing; whoever looks on removes nothing that has run out of time."""
+        item = self.data._dict.get(key)
+        return () if item is None or self.data.expired(item) else item.value
+
     def expired_keys(self) -> list[bytes]:
         """Return the keys that have run out of time and are still in memory."""
         return [key for key, item in self.data._dict.items() if self.data.expired(item)]
@@ -56,9 +63,10 @@ class Server:
     def execute(self, socket: Any, label: str, host: str, fields: list[bytes]) -> Any:
         """Run one command that came over *socket* and return the reply, an exception for an error."""
         self.data.time = self.now_us() / 1_000_000
-        with self.ledger.looking_on(self, label, host, fields) as call:
-            socket._process_command(list(fields))
-            call.reply = socket.responses.get_nowait()
+        call = self.ledger.before(self, label, host, fields)
+        socket._process_command(list(fields))
+        call.reply = socket.responses.get_nowait()
+        self.ledger.after(self, call)
         self._tell_readers()
         return call.reply
 
@@ -80,8 +88,7 @@ class Server:
         self._readers.discard(strand)
 
     def _tell_readers(self) -> None:
-        item = self.data.get(KEYS.news_seq.encode())
-        number = item and item.value
+        number = self.value(NEWS_SEQ)
         if number == self._number:
             return
         self._number = number
@@ -94,6 +101,16 @@ class Server:
         """Let them go on in the order of their names: that of a set is another in each process, and a history has to be the same in all."""
         for strand in sorted(self._readers, key=lambda strand: strand.name):
             self.timeline.wake(strand)
+
+
+class Answers(deque[Any]):
+    """Stands in for a socket's queue of answers, which need not wait for each other: everything here is one thread's."""
+
+    put = deque.append
+    get_nowait = deque.popleft
+
+    def __bool__(self) -> bool:
+        return True  # as a queue is, empty or not
 
 
 class _Time:

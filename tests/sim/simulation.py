@@ -4,6 +4,7 @@ Schedulers and clients begin at once; operations and faults strike at their mome
 runs, the server answers, a held clock is accepted. Then nothing but time passes, `SETTLE_MS` of it, after which nothing may be left undone.
 """
 
+import gc
 import logging
 import random
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from celery_tw.stores.redis.election import Election
 from tests.sim.faults import ANY_SCHEDULER, CallFault, Crash, Fault, FlushScripts, Outage, Reset, ServerClock, Stall, Stop, TrimNews
 from tests.sim.faults import HostClock as HostClockStep
 from tests.sim.ledger import Call, Event, Ledger, State
+from tests.sim.lua import quick_scripts
 from tests.sim.messages import FAIR
 from tests.sim.scheduler import HostClock, SimulatedScheduler
 from tests.sim.server import KEYS, Server, virtual_time
@@ -95,7 +97,7 @@ class Simulation:
 
     def play(self) -> Outcome:
         """Play the trace to its end."""
-        with virtual_time(self.server), _quiet(), _virtual_sleep(self.timeline):
+        with virtual_time(self.server), quick_scripts(), _seldom_collected(), _quiet(), _virtual_sleep(self.timeline):
             for name in self._scheduler_names():
                 self._start(name)
             for name in sorted({operation.client for operation in self.trace.operations}):
@@ -247,6 +249,17 @@ class Simulation:
 def play(trace: Trace, *, record: bool = False) -> Outcome:
     """Play *trace* and return what came of it; *record* keeps the tape of all calls."""
     return Simulation(trace, record=record).play()
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Let Python look for garbage less often: a history keeps nearly all that it makes until it has been judged."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 @contextmanager

@@ -1,23 +1,29 @@
 """The simulation: what hundreds of seeded histories prove of the product, and what is proved of the simulation itself."""
 
 import os
+import random
 import subprocess
 import sys
 
+import fakeredis
 import pytest
 import redis
 
 from celery_tw.core.lane import LANES
+from celery_tw.stores.redis.scripts import script
 from tests.sim import workload as w
 from tests.sim.faults import ANY_SCHEDULER, ERRORS, CallFault, Fault, LoseReply, Refuse, Stop
+from tests.sim.lua import quick_scripts
 from tests.sim.mutants import MUTANTS, Mutant, by_name
 from tests.sim.oracles import judge
 from tests.sim.replay import Replay
 from tests.sim.server import KEYS
 from tests.sim.shrinking import shrink
 from tests.sim.simulation import play
+from tests.sim.timeline import Host, Timeline
 from tests.sim.trace import Trace, draw
 from tests.sim.verdicts import verdicts
+from tests.sim.wire import SCRIPTS
 
 SEEDS = 500
 REPLAYED = 8
@@ -93,6 +99,15 @@ def test_a_fair_seed_that_broke_a_rule_once_breaks_none(seed: int, focus: str) -
     assert judge(play(draw(seed, focus=focus, lanes=True))) == []
 
 
+@pytest.mark.parametrize("seed", [3, 6, 7])
+def test_a_fire_that_arrives_between_the_reading_and_its_repetition_is_not_repeated(seed: int) -> None:
+    trace = draw(seed, focus="repeated", lanes=False)
+
+    assert judge(play(trace)) == []
+    with by_name["no mark check"].planted():
+        assert "once" in rules_broken(trace)
+
+
 def test_a_seed_without_a_fair_queue_is_drawn_as_ever() -> None:
     plain = draw(3822, lanes=False)
     fair = draw(3822, lanes=True)
@@ -100,6 +115,33 @@ def test_a_seed_without_a_fair_queue_is_drawn_as_ever() -> None:
     assert draw(3822) == plain
     assert set(plain.operations) < set(fair.operations)
     assert (fair.schedulers, fair.lease_ms, plain.work_ms) == (plain.schedulers, plain.lease_ms, None)
+
+
+def test_a_killed_process_does_not_go_on_when_the_one_in_its_place_has_ended() -> None:
+    timeline, killed = Timeline(random.Random(1)), Host("killed")
+    done: list[str] = []
+
+    def be_killed() -> None:
+        killed.dead = True
+        timeline.spawn("successor", Host("successor"), lambda: done.append("successor"))
+        timeline.sleep(0)
+        done.append("killed")
+
+    timeline.spawn("killed", killed, be_killed)
+    timeline.run(1000)
+
+    assert done == ["successor"]
+
+
+def test_a_script_that_makes_a_global_variable_is_refused_each_time() -> None:
+    with quick_scripts():
+        client = fakeredis.FakeRedis(server=fakeredis.FakeServer(version=(7,)))
+        digest = client.script_load("made = 1")
+        for _ in range(2):
+            with pytest.raises(redis.ResponseError, match="global variables: made"):
+                client.evalsha(digest, 0)
+
+        assert client.eval("return made", 0) is None
 
 
 def busy_trace(*faults: Fault) -> Trace:
@@ -126,6 +168,15 @@ def test_no_error_of_any_call_of_a_scheduler_costs_a_slot(call: str) -> None:
 
     assert {fault: judge(outcome) for fault, outcome in outcomes.items() if judge(outcome)} == {}
     assert all(any(struck.call == call for _, struck in outcome.strikes if isinstance(struck, CallFault)) for outcome in outcomes.values())
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_planted_mistake_has_its_place_and_leaves_no_trace(mutant: Mutant) -> None:
+    texts = [script(name).text for name in SCRIPTS]
+    with mutant.planted():
+        pass
+
+    assert [script(name).text for name in SCRIPTS] == texts
 
 
 @pytest.mark.timeout(300)

@@ -27,12 +27,12 @@ class Host:
 
 
 class Strand:
-    """One thread of a host. *token* tells the moment it waits for from those it was woken before."""
+    """One thread of a host, which gives its turn back to *main*. *token* tells the moment it waits for from those it was woken before."""
 
-    def __init__(self, name: str, host: Host, run: Callable[[], None]) -> None:
+    def __init__(self, name: str, host: Host, run: Callable[[], None], *, main: greenlet) -> None:
         self.name = name
         self.host = host
-        self.greenlet = greenlet(run)
+        self.greenlet = greenlet(run, main)  # else whoever made it, perhaps dead by now, would go on when it ends
         self.token = 0
         self.waits = False
         self.woken = False
@@ -57,7 +57,7 @@ class Timeline:
 
     def spawn(self, name: str, host: Host, run: Callable[[], None]) -> Strand:
         """Let *run* begin now as a strand of *host*."""
-        strand = Strand(name, host, lambda: self._run_strand(strand, run))
+        strand = Strand(name, host, lambda: self._run_strand(strand, run), main=self._main)
         self._resume_at(strand, self.now_us)
         return strand
 

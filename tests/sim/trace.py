@@ -21,6 +21,8 @@ LANED_REVISION = 1000
 RARELY_LONG_MS = (50, 200, 900, 1500, 3500, 5500)
 WITH_LANES = 0.25
 LANE_CALLS = ("admit", "admit", "admit", "make_room", "make_room", "zrange", "llen", "smembers", "hgetall")
+GIVEN_UP_MS = (1100, 1400)
+HELD_UP_MS = (600, 900)
 LEADERS_CALLS = ("fire", "fire", "fire_once", "fire_once", "drain", "drain", "renew", "poll", "page", "hmget", "xread")
 CALLS_OF: dict[type[Operation], tuple[str, ...]] = {
     w.Put: ("put", "put", "hmget"),
@@ -57,7 +59,7 @@ class Trace:
 
 
 def draw(seed: int, *, faults: bool = True, focus: str = "", lanes: bool | None = None) -> Trace:
-    """Return the trace of *seed*; with *focus* every fault strikes that call, the ``news`` or the ``clock``.
+    """Return the trace of *seed*; with *focus* every fault strikes that call, the ``news`` or the ``clock``, or FIREs are ``repeated``.
 
     *lanes* tells whether there is a fair queue; None leaves it to the seed. What concerns it is drawn apart and added, so that a seed
     without it makes the same history as ever.
@@ -227,6 +229,8 @@ def _deferred(chance: random.Random, name: str, at_ms: int) -> list[Operation]:
 
 
 def _faults(chance: random.Random, schedulers: int, operations: Sequence[Operation], focus: str) -> list[Fault]:
+    if focus == "repeated":
+        return [fault for _ in range(3) for fault in _repeated(chance, _moment(chance), "fire")]
     if focus:
         return [_focused(chance, operations, focus) for _ in range(3)]
     return [_fault(chance, schedulers, operations) for _ in range(chance.choice((0, 1, 2, 2, 3, 5)))]
@@ -244,6 +248,19 @@ def _focused(chance: random.Random, operations: Sequence[Operation], focus: str)
         return _call_fault(chance, at_ms, ANY_SCHEDULER, focus)
     operation = chance.choice(asked)
     return _call_fault(chance, operation.at_ms, operation.client, focus)
+
+
+def _repeated(chance: random.Random, at_ms: int, call: str) -> list[Fault]:
+    """Return what brings a leader's *call* to the server between the reading and the arrival of its repetition.
+
+    The caller gives the call up, reads again what it is about, and is held up when it repeats it. A call that comes sooner is seen by the
+    reading, and one that comes later than its repetition is refused by its number: one fault alone meets neither the due time nor the mark.
+    """
+    first = f.Delay(at_ms=at_ms, host=ANY_SCHEDULER, call=call, for_ms=chance.choice(GIVEN_UP_MS))
+    held_ms = chance.choice(HELD_UP_MS)
+    delay = f.Delay(at_ms=at_ms + 1, host=ANY_SCHEDULER, call=call, for_ms=held_ms)
+    freeze = f.Freeze(at_ms=at_ms + 1, host=ANY_SCHEDULER, call=call, where="before", for_ms=held_ms)
+    return [first, chance.choice((delay, freeze))]
 
 
 def _edits(operations: Sequence[Operation]) -> list[w.Put]:

@@ -6,8 +6,9 @@ the answer is read (or lost).
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
 
 import redis
 from fakeredis import FakeRedisConnection
@@ -16,7 +17,7 @@ from redis.retry import Retry
 
 from celery_tw.stores.redis.scripts import script
 from tests.sim.faults import CallFault, Crash, Delay, Fault, Freeze, LoseReply, Refuse
-from tests.sim.server import Server, refused_connection
+from tests.sim.server import Answers, Server, refused_connection
 from tests.sim.timeline import Host, Timeline
 
 TIMEOUT_US = 800_000
@@ -26,9 +27,11 @@ SCRIPTS = ("acquire", "cancel", "change", "claim_static", "containing", "defer",
 SCRIPTS += ("hurry", "open_backlog", "page", "poll", "put", "put_once", "quarantine", "remove", "renew", "rerender", "resign")
 SCRIPTS += ("sweep_templates", "enter", "make_room", "boost", "admit")
 
+NAMES: dict[bytes, str] = {}
+"""The names of the scripts by their digests; a script that has changed meanwhile has another digest and is added."""
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+
+class Answer(NamedTuple):
     """What a call will be answered, no sooner than *ready_us*; an error that breaks the connection is raised as it is read."""
 
     value: Any
@@ -156,6 +159,8 @@ class Wire(FakeRedisConnection):
         if self.caller.server.away:
             raise refused_connection()
         self._sock = self._connect()
+        self._sock.responses = Answers()
+        self._sock._name_to_func = cache(self._sock._name_to_func)  # asked for each command, of scripts too
         self.answers.clear()
         self.generation = self.caller.server.generation
 
@@ -209,15 +214,16 @@ def _label(commands: list[list[bytes]]) -> str:
 
 
 def _script_name(digest: bytes) -> str:
-    return next((name for name in SCRIPTS if script(name).digest.encode() == digest), "unknown")
+    if digest not in NAMES:
+        NAMES.update({script(name).digest.encode(): name for name in SCRIPTS})
+    return NAMES.get(digest, "unknown")
 
 
 def _without_block(command: list[bytes]) -> tuple[list[bytes], int]:
     """Return *command* without its BLOCK, and how many us it would wait."""
-    upper = [word.upper() for word in command]
-    if command[0].upper() != b"XREAD" or b"BLOCK" not in upper:
+    if command[0] != b"XREAD" or b"BLOCK" not in command:
         return command, 0
-    at = upper.index(b"BLOCK")
+    at = command.index(b"BLOCK")
     return command[:at] + command[at + 2 :], int(command[at + 1]) * 1000
 
 
