@@ -45,3 +45,7 @@ class Pulses:
     def restart(self, mid: str) -> None:
         """Let the silence of one begin anew."""
         self._pulses.pop(mid, None)
+
+    def restart_all(self) -> None:
+        """Let the silence of all begin anew."""
+        self._pulses.clear()

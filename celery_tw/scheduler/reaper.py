@@ -74,6 +74,7 @@ class Reaper:
             self.resending.look(term.epoch, now_ms)
         except StaleEpoch as error:
             logger.info("the runs are another leader's to look after: %s", error)
+            self.pulses.restart_all()
         return LOOK_MS
 
     def _reap(self, epoch: int, silent: dict[str, Pulse], now_ms: int) -> None:

@@ -249,6 +249,14 @@ def test_a_leader_of_the_past_reassigns_nothing(ward: Ward) -> None:
     assert ward.waiting() == []
 
 
+def test_a_leader_of_the_past_tells_of_a_silent_run_once(ward: Ward, caplog: pytest.LogCaptureFixture) -> None:
+    ward.begin()
+    ward.look_for(TIMEOUT_MS - LOOK_MS)
+    ward.client.hincrby(KEYS.leader, "epoch", 1)
+    ward.look_for(3 * LOOK_MS)
+    assert caplog.text.count("has been silent") == 1
+
+
 def test_a_run_lost_too_often_fails_once_and_is_made_known(ward: Ward) -> None:
     for number in range(MOST):
         ward.begin(owner=f"host:{number}:a")

@@ -6,7 +6,7 @@ call in question, each is found; a mutant that is found later, or not at all, me
 The mark that FIRE compares stands behind a second guard, the due time: whatever has moved one has moved the other, so that either alone
 suffices. So the mutant *no mark check* leaves both out, and the marks that clients compare are mutants apart. Even so no single fault
 shows it: a leader reads its entries again after each call without an answer, and of two calls the older is refused by its number. It takes
-a FIRE that comes after that reading and before its repetition, which are the faults of ``repeated``.
+a FIRE that comes after that reading and before its repetition, which are the faults of ``repeated fire``.
 """
 
 from collections.abc import Callable, Iterator
@@ -121,7 +121,7 @@ MUTANTS = (
     _mutant(
         "no mark check",
         "once, phantom",
-        "repeated",
+        "repeated fire",
         20,
         _text("fire", NO_MARK, "if state[1] ~= e.version then return 'moved' end"),
         _text("fire", "if score ~= e.due then return 'moved' end", "if not score then return 'moved' end"),
@@ -175,7 +175,7 @@ MUTANTS = (
         _text("fire", "if tonumber(e.due) > now or tonumber(e.slot) > now then return 'early' end", ""),
     ),
     _mutant(
-        "drains twice", "once, phantom", "drain", 150, _text("drain", "if state[1] ~= expected then return {now_text, 'moved'} end", "")
+        "drains twice", "once, phantom", "repeated drain", 150, _text("drain", "if state[1] ~= expected then return {now_text, 'moved'} end", "")
     ),
     _mutant(
         "fires what is to come",

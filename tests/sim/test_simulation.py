@@ -101,7 +101,7 @@ def test_a_fair_seed_that_broke_a_rule_once_breaks_none(seed: int, focus: str) -
 
 @pytest.mark.parametrize("seed", [3, 6, 7])
 def test_a_fire_that_arrives_between_the_reading_and_its_repetition_is_not_repeated(seed: int) -> None:
-    trace = draw(seed, focus="repeated", lanes=False)
+    trace = draw(seed, focus="repeated fire", lanes=False)
 
     assert judge(play(trace)) == []
     with by_name["no mark check"].planted():

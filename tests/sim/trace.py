@@ -21,6 +21,7 @@ LANED_REVISION = 1000
 RARELY_LONG_MS = (50, 200, 900, 1500, 3500, 5500)
 WITH_LANES = 0.25
 LANE_CALLS = ("admit", "admit", "admit", "make_room", "make_room", "zrange", "llen", "smembers", "hgetall")
+REPEATED = "repeated "
 GIVEN_UP_MS = (1100, 1400)
 HELD_UP_MS = (600, 900)
 LEADERS_CALLS = ("fire", "fire", "fire_once", "fire_once", "drain", "drain", "renew", "poll", "page", "hmget", "xread")
@@ -59,7 +60,9 @@ class Trace:
 
 
 def draw(seed: int, *, faults: bool = True, focus: str = "", lanes: bool | None = None) -> Trace:
-    """Return the trace of *seed*; with *focus* every fault strikes that call, the ``news`` or the ``clock``, or FIREs are ``repeated``.
+    """Return the trace of *seed*; with *focus* every fault strikes that call, the ``news`` or the ``clock``.
+
+    A focus such as ``repeated fire`` lets that call come to the server late, about when it is repeated.
 
     *lanes* tells whether there is a fair queue; None leaves it to the seed. What concerns it is drawn apart and added, so that a seed
     without it makes the same history as ever.
@@ -229,8 +232,10 @@ def _deferred(chance: random.Random, name: str, at_ms: int) -> list[Operation]:
 
 
 def _faults(chance: random.Random, schedulers: int, operations: Sequence[Operation], focus: str) -> list[Fault]:
-    if focus == "repeated":
-        return [fault for _ in range(3) for fault in _repeated(chance, _moment(chance), "fire")]
+    if focus.startswith(REPEATED):
+        call = focus.removeprefix(REPEATED)
+        asked = [operation.at_ms for operation in operations if call == "drain" and isinstance(operation, w.Backfill | w.Resume)]
+        return [fault for _ in range(3) for fault in _repeated(chance, chance.choice(asked) if asked else _moment(chance), call)]
     if focus:
         return [_focused(chance, operations, focus) for _ in range(3)]
     return [_fault(chance, schedulers, operations) for _ in range(chance.choice((0, 1, 2, 2, 3, 5)))]

@@ -15,7 +15,8 @@ if not string.find(redis.call('GETRANGE', result, 0, 30), '^{"status": ?"SUCCESS
   redis.call('PUBLISH', result, text)
 end
 local changed = let_go(11, 10, {mid = mid, task_id = task_id, verb = 'done', final = true, due = due, reservation = reservation})
-forget_run(mid, running, run, lease, checkpoint)
+redis.call('HDEL', running, mid)
 remember_end(digest, done, kept)
+forget_run(run, lease, checkpoint)
 if #changed > 0 then put_in_news(news, news_seq, news_kept, 'entries', table.concat(changed, ',')) end
 return {now_text, 'ok', 0}

@@ -23,16 +23,14 @@ local final = verb ~= 'free' and verb ~= 'lost'
 
 local changed = let_go(14, 10, {mid = mid, task_id = task_id, verb = verb, final = final, state = state, result = result,
   due = due, reservation = reservation, idempotency_kept = idempotency_kept})
+redis.call('HDEL', running, mid) -- first: it is not refused when memory is full, and what follows a first write is not either
 if final then
-  forget_run(mid, running, run, lease, verb == 'done' and checkpoint)
   remember_end(digest, done, kept)
-else
-  redis.call('HDEL', running, mid)
-  if held then
-    redis.call('DEL', lease)
-    if verb == 'lost' then lost = redis.call('HINCRBY', run, 'lost', 1) end
-    redis.call('HSET', run, 'state', state == 'ran' and 'ran' or 'free', 'owner', '', 'token', '')
-  end
+  forget_run(run, lease, verb == 'done' and checkpoint)
+elseif held then
+  redis.call('DEL', lease)
+  if verb == 'lost' then lost = redis.call('HINCRBY', run, 'lost', 1) end
+  redis.call('HSET', run, 'state', state == 'ran' and 'ran' or 'free', 'owner', '', 'token', '')
 end
 if #changed > 0 then put_in_news(news, news_seq, news_kept, 'entries', table.concat(changed, ',')) end
 return {now_text, 'ok', lost or 0}
