@@ -15,7 +15,7 @@ from celery_tw.integration.entries.static_entries import Installer
 from celery_tw.integration.lanes.queue_lengths import queue_lengths
 from celery_tw.integration.publishing.choice import publisher_for
 from celery_tw.integration.runs.mourning import mourn
-from celery_tw.integration.runs.received import record_rest
+from celery_tw.integration.runs.received import once_more, record_rest
 from celery_tw.integration.runs.redis_runs import runs_on
 from celery_tw.integration.workshop import CeleryWorkshop
 from celery_tw.leadership.elector import Elector
@@ -150,6 +150,7 @@ class Duties:
             timeout_ms=parts.settings.heartbeat_timeout_ms,
             most=parts.settings.max_reassignments,
             rest_of=partial(record_rest, fair=parts.settings.fair_queues),
+            once_more=once_more,
             mourn=lambda record: mourn(parts.app, record),
             bury=partial(bury_lost, parts.app),
             take_back=partial(take_back, parts.app),

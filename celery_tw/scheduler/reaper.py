@@ -32,7 +32,10 @@ BLIND_MS = 3000
 
 
 class Reaper:
-    """Looks after the runs while *elector* leads; *rest_of* makes a record of the timetable from a stored message."""
+    """Looks after the runs while *elector* leads.
+
+    *rest_of* makes a record of the timetable from a stored message, *once_more* what says of itself that it was sent once more.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Reaper:
         most: int,
         rest_of: Callable[[bytes], bytes],
         mourn: Callable[[Record], None],
+        once_more: Callable[[bytes], bytes],
         bury: Callable[[Record], None] = lambda _: None,
         take_back: Callable[[Record], None] = lambda _: None,
     ) -> None:
@@ -59,7 +63,7 @@ class Reaper:
         self.bury = bury
         self.take_back = take_back
         self.pulses = Pulses(blind_ms=BLIND_MS)
-        self.resending = Resending(runs=runs, ids=ids, timeout_ms=timeout_ms, rest_of=rest_of)
+        self.resending = Resending(runs=runs, ids=ids, timeout_ms=timeout_ms, rest_of=lambda message: rest_of(once_more(message)))
 
     def step(self) -> int:
         """Look once; return in how many ms to call again."""

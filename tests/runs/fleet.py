@@ -109,7 +109,8 @@ class Fleet:
         since_ms = time.time_ns() // 1_000_000 - VERY_LONG_MS
         bodies = bodies_of(Ledger(self.processes.ledger).lines())
         silent = {body.pid for body in bodies if body.ended_ms is None and body.begun_ms < since_ms}
-        for pid in silent - self.asked - self.killed.keys():
+        ours = {pid for worker in self.workers for pid in children_of(worker)}
+        for pid in silent & ours - self.asked - self.killed.keys():
             self.asked.add(pid)
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR2)

@@ -10,16 +10,16 @@ from redis.retry import Retry
 from celery_tw.clock import RedisTime
 from celery_tw.embedded import EmbeddedServer
 from celery_tw.errors import StoreUnavailable
-from celery_tw.integration.runs.received import record_rest
+from celery_tw.integration.runs.received import once_more, record_rest
 from celery_tw.leadership.elector import Elector
 from celery_tw.runtime.lock import lock
 from celery_tw.scheduler.reaper import BLIND_MS, LOOK_MS, Reaper
-from celery_tw.scheduler.resending import LONGEST_MS
+from celery_tw.scheduler.resending import AT_ONCE, LONGEST_MS
 from celery_tw.stores.redis.cancelling import Cancelling
-from celery_tw.stores.redis.codec import unpack_one_time
+from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.election import Election
-from celery_tw.stores.redis.envelope import Envelope, write_envelope
+from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
 from celery_tw.stores.redis.keys import Keys
 from celery_tw.stores.redis.own_connections import OwnConnections
 from celery_tw.stores.redis.runs.claim import Claim
@@ -71,6 +71,7 @@ class Ward:
             timeout_ms=TIMEOUT_MS,
             most=MOST,
             rest_of=record_rest,
+            once_more=once_more,
             mourn=self.mourned.append,
             bury=lambda record: self.buried.append(record.mid),
             take_back=lambda record: self.buried.remove(record.mid),
@@ -98,11 +99,15 @@ class Ward:
             each()
             self.reaper.step()
 
-    def waiting(self) -> list[str]:
-        """Return the mids of what is due in the timetable."""
+    def due(self) -> list[OneTime]:
+        """Return what is due in the timetable."""
         timetable = Timetable(self.client, KEYS)
         records = [timetable.read_one_time(int(member))[0] for member in self.client.zrange(KEYS.due, 0, -1)]
-        return [unpack_one_time(record or b"").mid for record in records]
+        return [unpack_one_time(record or b"") for record in records]
+
+    def waiting(self) -> list[str]:
+        """Return the mids of what is due in the timetable."""
+        return [task.mid for task in self.due()]
 
     def state(self, mid: str = "m") -> str | None:
         found = self.runs.under_way.read([mid])
@@ -392,6 +397,49 @@ def test_a_run_that_was_cancelled_as_it_waited_is_not_sent_again(ward: Ward) -> 
     assert (ward.waiting(), ward.runs.under_way.awaited()) == ([], {})
 
 
+def test_a_cancellation_from_before_it_was_sent_again_does_not_count(ward: Ward) -> None:
+    ward.client.zadd(KEYS.cancelled, {"task-m": 1})
+    ward.begin()
+    ward.lose()
+    ward.look_for(TIMEOUT_MS)
+    assert ward.waiting() == ["m"]
+
+
+def test_a_run_that_is_cancelled_as_its_message_is_on_its_way_is_not_sent_again(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    assert ward.runs.under_way.ask_to_cancel("task-m", "enough") == [], "no process has it"
+    ward.look_for(4 * TIMEOUT_MS)
+    assert (ward.waiting(), ward.runs.under_way.awaited()) == ([], {})
+    assert ward.client.pttl(KEYS.run("m")) > 0, "its record does not stay for ever"
+
+
+def test_a_message_that_was_sent_once_more_and_comes_after_the_end_begins_nothing(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    ward.look_for(TIMEOUT_MS)
+    (sent,) = ward.due()
+    assert read_envelope(sent.message).headers["tw_once_more"] == "m"
+    assert ward.client.pttl(KEYS.run("m")) == -1, "the record stays until the end"
+    token = ward.begin(owner="host:2:b")
+    ward.runs.finish(Right.of_token(token), "done", mid="m", task_id="task-m", guards=[LOCK])
+    ward.client.delete(*ward.client.keys("*done*"))  # what is remembered of an end expires
+
+    late = Claim(mid="m", owner="host:3:c", task="shop.rebuild", task_id="task-m", guards=[LOCK], long=True, once_more=True)
+    assert ward.runs.messages.accept("m", message("m"), once_more=True) == "done"
+    assert ward.runs.acquire(late).verdict == "done"
+    assert not ward.client.exists(KEYS.run("m"))
+
+
+def test_a_message_that_was_sent_once_more_and_comes_in_time_begins_the_run(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    ward.look_for(TIMEOUT_MS)
+    assert ward.runs.messages.accept("m", message("m"), once_more=True) == "stored"
+    claim = Claim(mid="m", owner="host:2:b", task="shop.rebuild", task_id="task-m", guards=[LOCK], long=True, once_more=True)
+    assert ward.runs.acquire(claim).verdict == "run"
+
+
 def test_a_run_that_ended_as_it_waited_is_not_sent_again(ward: Ward) -> None:
     ward.begin()
     ward.lose()
@@ -400,15 +448,49 @@ def test_a_run_that_ended_as_it_waited_is_not_sent_again(ward: Ward) -> None:
     assert (ward.waiting(), ward.runs.under_way.awaited()) == ([], {})
 
 
-def test_a_long_run_that_was_parked_and_came_to_nobody_is_sent_once_more(ward: Ward) -> None:
-    ward.runs.messages.accept("m", message("m"))
+def park(ward: Ward) -> None:
     ids = EntryIds(Timetable(ward.client, KEYS))
     ward.runs.messages.park(ids, mid="m", task_id="task-m", rest=record_rest(message("m")), delay_ms=0)
+
+
+def test_a_long_run_that_was_parked_and_came_to_nobody_is_sent_once_more(ward: Ward) -> None:
+    ward.runs.messages.accept("m", message("m"))
+    park(ward)
     ward.look_for(2 * TIMEOUT_MS)
     assert ward.waiting() == ["m"], "once, for it waits still"
     ward.fire()
     ward.look_for(TIMEOUT_MS)
     assert ward.waiting() == ["m"]
+
+
+def test_of_several_messages_that_come_to_be_parked_one_is_kept(ward: Ward) -> None:
+    for _ in range(3):
+        ward.runs.messages.accept("m", message("m"))
+        park(ward)
+    assert ward.waiting() == ["m"]
+    ward.look_for(2 * TIMEOUT_MS)
+    assert (ward.waiting(), ward.runs.under_way.counters()) == (["m"], {}), "and nobody takes it for silent"
+
+
+def test_a_run_that_is_parked_again_is_not_sent_once_more_the_sooner(ward: Ward) -> None:
+    ward.client.hset(KEYS.awaited, "m", "3 1")
+    ward.runs.messages.accept("m", message("m"))
+    park(ward)
+    assert ward.runs.under_way.awaited()["m"].startswith("3 ")
+
+
+def test_a_parked_run_whose_message_is_not_on_record_is_not_awaited(ward: Ward) -> None:
+    park(ward)
+    assert (ward.waiting(), ward.runs.under_way.awaited()) == (["m"], {})
+
+
+def test_many_that_wait_are_looked_after_by_and_by(ward: Ward) -> None:
+    mids = [f"m{number}" for number in range(AT_ONCE + 1)]
+    ward.client.hset(KEYS.awaited, mapping=dict.fromkeys(mids, "0 1"))
+    ward.look_for(TIMEOUT_MS)
+    assert len(ward.runs.under_way.awaited()) == 1, "none of them has a record"
+    ward.look_for(LOOK_MS)
+    assert ward.runs.under_way.awaited() == {}
 
 
 def test_a_leader_of_the_past_sends_nothing_once_more(ward: Ward) -> None:

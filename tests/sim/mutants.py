@@ -175,7 +175,11 @@ MUTANTS = (
         _text("fire", "if tonumber(e.due) > now or tonumber(e.slot) > now then return 'early' end", ""),
     ),
     _mutant(
-        "drains twice", "once, phantom", "repeated drain", 150, _text("drain", "if state[1] ~= expected then return {now_text, 'moved'} end", "")
+        "drains twice",
+        "once, phantom",
+        "repeated drain",
+        150,
+        _text("drain", "if state[1] ~= expected then return {now_text, 'moved'} end", ""),
     ),
     _mutant(
         "fires what is to come",

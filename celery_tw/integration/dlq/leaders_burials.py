@@ -9,7 +9,7 @@ from celery_tw.core.death import LOST, REFUSED, error_fingerprint
 from celery_tw.integration.cancellation.announcing import request_of
 from celery_tw.integration.dlq.burying import Burying
 from celery_tw.integration.dlq.coverage import covers, is_expected
-from celery_tw.integration.dlq.deaths import death_of
+from celery_tw.integration.dlq.deaths import death_of, mid_of_headers
 from celery_tw.integration.dlq.failures import safely
 from celery_tw.integration.dlq.letter_ids import letter_id_of, letter_id_of_headers
 from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
@@ -60,6 +60,7 @@ def _bury_lost(burying: Burying, record: Record) -> None:
 
 
 def _bury_refused(burying: Burying, envelope: Envelope, claim_id: str, reason: str, refusals: int) -> None:
+    burying.runs.under_way.stop_awaiting(mid_of_headers(envelope.headers))  # until somebody has looked into it, it is not sent once more
     task = burying.app.tasks.get(envelope.headers.get("task"))
     if not covers(burying.settings.dlq, task, envelope.headers):
         return

@@ -9,6 +9,7 @@
 ===========  ==========================================================================================================
 
 ``tw_after`` is the mid of the run whose retry a send is.
+``tw_once_more`` is the message's own mid when it was sent once more because it came to nobody (``scheduler/resending.py``).
 ``tw_first`` is when a task was first sent whose retries end with its age, and ``tw_snoozes`` how often a task has put itself off
 (``runs/retrying.py``, ``runs/snoozing.py``).
 ``tw_generation`` counts the replays of a dead letter, and ``tw_replay_of`` names the letter that a task is the replay of
@@ -29,6 +30,7 @@ from celery_tw.core.sequence import HEADER, MARK
 MID = "tw_mid"
 ETA = "tw_eta"
 AFTER = "tw_after"
+ONCE_MORE = "tw_once_more"
 FIRST = "tw_first"
 SNOOZES = "tw_snoozes"
 SLOT = "tw_slot"

@@ -13,7 +13,7 @@ EACH_S = 0.5
 
 
 class NoticeLostProcesses(bootsteps.StartStopStep):
-    """Lets a worker with a prefork pool look after its processes every `EACH_S`."""
+    """Lets a worker on an event loop look after the processes of its pool every `EACH_S`; a pool without processes does nothing then."""
 
     requires = ("celery.worker.components:Pool",)
 

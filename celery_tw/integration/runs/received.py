@@ -10,6 +10,7 @@ from typing import Any
 from kombu.utils.json import dumps
 
 from celery_tw.integration.messages.destinations import fair_lane_of
+from celery_tw.integration.messages.identity_headers import MID, ONCE_MORE
 from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
 
@@ -48,7 +49,7 @@ def _envelope(message: Any, body: Any, headers: Mapping[str, Any], info: Mapping
         body=body.encode() if isinstance(body, str) else bytes(body or b""),
         content_type=message.content_type,
         content_encoding=message.content_encoding,
-        headers={name: value for name, value in headers.items() if name != "compression"},
+        headers={name: value for name, value in headers.items() if name not in ("compression", ONCE_MORE)},
         properties=message_properties(message.properties or {}),
         exchange=exchange,
         routing_key=routing_key,
@@ -66,6 +67,12 @@ def _is_plain(value: Any) -> bool:
     except (TypeError, ValueError, RecursionError):
         return False
     return True
+
+
+def once_more(envelope: bytes) -> bytes:
+    """Return the message in *envelope* as one that is sent once more."""
+    read = read_envelope(envelope)
+    return write_envelope(replace(read, headers={**read.headers, ONCE_MORE: read.headers.get(MID)}))
 
 
 def record_rest(envelope: bytes, *, fair: frozenset[str] = frozenset()) -> bytes:

@@ -21,7 +21,7 @@ from celery_tw.errors import CeleryTWError, StoreUnavailable
 from celery_tw.integration.runs.guarding import guards_of
 from celery_tw.integration.runs.postponed import Postponed
 from celery_tw.integration.runs.received import envelope_of, record_rest
-from celery_tw.integration.runs.run_headers import mid_of
+from celery_tw.integration.runs.run_headers import mid_of, was_sent_once_more
 from celery_tw.integration.runs.runner import runner_of
 from celery_tw.stores.redis.runs.guards import Guard
 from celery_tw.stores.redis.runs.right import Right
@@ -50,7 +50,8 @@ class RunRequest(Request):
         """Keep the message of a long task, then let the broker forget it."""
         if self.task.long:
             try:
-                if runner_of(self.app).runs.messages.accept(self.mid, envelope_of(self)) != "leaderless":
+                once_more = was_sent_once_more(self._context)
+                if runner_of(self.app).runs.messages.accept(self.mid, envelope_of(self), once_more=once_more) != "leaderless":
                     self.acknowledge()
             except CeleryTWError as error:
                 logger.warning("%s[%s] is acknowledged only at its end: %s", self.name, self.id, error)

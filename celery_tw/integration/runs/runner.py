@@ -40,7 +40,7 @@ from celery_tw.integration.runs.received import record_rest
 from celery_tw.integration.runs.redis_runs import runs_on
 from celery_tw.integration.runs.results_at_hand import ResultsAtHand
 from celery_tw.integration.runs.revoking import revoke
-from celery_tw.integration.runs.run_headers import header_of, mid_of
+from celery_tw.integration.runs.run_headers import header_of, mid_of, was_sent_once_more
 from celery_tw.integration.runs.saving import Saving
 from celery_tw.runtime.heartbeat import Heartbeat
 from celery_tw.runtime.lease import Lease
@@ -100,6 +100,7 @@ class Runner:
             task_id=request.id,
             guards=task.guarding.guards(args, kwargs),
             long=task.long,
+            once_more=was_sent_once_more(request),
         )
         if after := header_of(request, AFTER):
             let_end(self.runs, after)

@@ -39,6 +39,7 @@ LEADERS_OWN = frozenset(
         "quarantine",
         "renew",
         "rerender",
+        "resend",
         "report_starving",
         "resign",
         "settle",

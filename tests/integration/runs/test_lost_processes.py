@@ -1,9 +1,12 @@
 """A worker looks after its pool often enough, on the event loop that Celery gives it."""
 
+from collections.abc import Callable
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
 from kombu.asynchronous.hub import Hub
 
 from celery_tw.integration.runs.lost_processes import NoticeLostProcesses
@@ -36,6 +39,10 @@ def timers(hub: Hub) -> list[Any]:
     return [event.entry for event in hub.timer.queue if not event.entry.canceled]
 
 
+def test_every_worker_of_an_app_with_a_time_wheel_does_so(make_app: Callable[..., Celery]) -> None:
+    assert NoticeLostProcesses in make_app().steps["worker"]
+
+
 def test_the_pool_is_looked_after_again_and_again(hub: Hub) -> None:
     worker = SimpleNamespace(pool=Pool())
     step_on(worker, hub)
@@ -52,3 +59,9 @@ def test_after_a_lost_connection_it_is_not_looked_after_twice_as_often(hub: Hub)
 def test_a_pool_without_processes_is_left_alone(hub: Hub) -> None:
     step_on(SimpleNamespace(pool=object()), hub)
     assert timers(hub) == []
+
+
+def test_the_next_look_is_half_a_second_away_at_most(hub: Hub) -> None:
+    step_on(SimpleNamespace(pool=Pool()), hub)
+    (event,) = hub.timer.queue
+    assert event.eta - monotonic() <= 0.5

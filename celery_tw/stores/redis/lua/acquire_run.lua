@@ -1,6 +1,7 @@
 -- ACQUIRE RUN: begin a run, all or nothing: its record, its lease, and what its guards ask for.
 -- KEYS  1 run  2 lease  3 running  4 token  5 done in this period  6 done in the period before  7 leader  8 seen; then per guard: its key, who waits, its head
--- ARGV  1 mid  2 digest of the mid  3 owner  4 task  5 task id  6 lease ms  7 period  8 done kept ms  9 'long' or ''  10 leaderless grace ms
+-- ARGV  1 mid  2 digest of the mid  3 owner  4 task  5 task id  6 lease ms  7 period  8 done kept ms
+--       9 'long' | 'once more' (long, and its message was sent by RESEND) | ''  10 leaderless grace ms
 --       11 the guards, as the record keeps them  12 order kept ms  13 run kept ms; then per guard: kind, argument
 -- reply {now, 'run', token, losses} | {now, 'ran', token, result} (the body has run: pass its result on) | {now, 'done'}
 --       | {now, 'busy', ms left, 'stored' or ''} (this run has a runner) | {now, 'wait', guard, ms left, mids passed over} | {now, 'leaderless'} | {now, 'period'}
@@ -8,6 +9,7 @@
 -- The counter of a run begins at its token: a new process is never taken for the silent one before it.
 -- A run that was buried has failed for good, whether its process lived to say so or not.
 -- A record with a message holds the only copy there is, so it stays until the run has ended. Without a record there is no lease.
+-- What was sent once more had a record: when that is gone the run has ended, however long ago.
 -- uses now
 local run, lease, running, token_key, done, done_before, leader, seen = unpack(KEYS, 1, 8)
 local mid, digest, owner, task, task_id, lease_ms, period, kept, long, grace, guards_text, order_kept, run_kept = unpack(ARGV, 1, 13)
@@ -19,10 +21,10 @@ local state, holder, token, result, lost, envelope, buried =
   unpack(redis.call('HMGET', run, 'state', 'owner', 'token', 'result', 'lost', 'envelope', 'buried'))
 if holder == owner and state == 'running' then return {now_text, 'run', token, lost or '0'} end
 if holder == owner and state == 'ran' then return {now_text, 'ran', token, result} end
-if buried then return {now_text, 'done'} end
+if buried or long == 'once more' and not state then return {now_text, 'done'} end
 local held_ms = state and redis.call('PTTL', lease) or 0
 if held_ms > 0 then return {now_text, 'busy', held_ms, envelope and 'stored' or ''} end
-if long == 'long' and redis.call('EXISTS', leader) == 0 then
+if long ~= '' and redis.call('EXISTS', leader) == 0 then
   local last = tonumber(redis.call('GET', seen) or '')
   if not last or now - last > tonumber(grace) then return {now_text, 'leaderless'} end
 end

@@ -3,7 +3,7 @@
 --       11 template-dues  12 run  13 running  14 awaited
 -- ARGV  1 id  2 mid  3 task id  4 the record to store, after its third line  5 delay ms  6 kind of guard, '' for none  7 its argument  8 schema version  9 news kept  10 wait kept ms
 --       11 id of the template  12 the template  13 run kept ms
--- reply {now, 'put' | 'taken' (the id is another task's)}
+-- reply {now, 'put' (once, also when several messages of a long run come to be parked) | 'taken' (the id is another task's)}
 -- What has become free since the task was refused is seen here: then it is due at once.
 -- The timetable has the message of a long run now, and no process has the run: so none can fall silent, and its record may expire. It is awaited.
 -- uses now, news, by_task, arrival
@@ -13,6 +13,18 @@ local id, mid, task, rest, delay_ms, kind, argument, schema, news_kept, wait_kep
 local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]*)\n')
 if holder == mid then return {now_text, 'put'} end
 if holder then return {now_text, 'taken'} end
+
+local owner, envelope = unpack(redis.call('HMGET', run, 'owner', 'envelope'))
+local nobodys = (owner or '') == ''
+local function is_under_way_no_more()
+  redis.call('HDEL', running, mid)
+  redis.call('PEXPIRE', run, run_kept)
+end
+local sends = string.match(redis.call('HGET', awaited, mid) or '', '^%d+')
+if nobodys and sends and redis.call('HEXISTS', by_task, task) == 1 then
+  is_under_way_no_more()
+  return {now_text, 'put'}
+end
 
 local function free()
   if kind == 'lock' then
@@ -44,11 +56,9 @@ store_record(entry, mid, rest)
 share_template(templates, template_dues, template_id, template, due_text)
 redis.call('ZADD', due, due_text, id)
 list_under(by_task, task, id)
-local owner, envelope = unpack(redis.call('HMGET', run, 'owner', 'envelope'))
-if (owner or '') == '' then
-  redis.call('HDEL', running, mid)
-  redis.call('PEXPIRE', run, run_kept)
-  if envelope then redis.call('HSET', awaited, mid, '0 ' .. now_text) end
+if nobodys then
+  is_under_way_no_more()
+  if envelope then redis.call('HSET', awaited, mid, (sends or '0') .. ' ' .. now_text) end
 end
 raise_schema(schema_key, schema)
 put_in_news(news, news_seq, news_kept, 'entries', id .. ':' .. due_text)

@@ -9,7 +9,10 @@ from celery_tw.stores.redis.runs.guards import Guard
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A run that wants to begin; *owner* names this very attempt, and begins with the process."""
+    """A run that wants to begin; *owner* names this very attempt, and begins with the process.
+
+    The message of a *long* run may have been sent *once_more*, because it came to nobody.
+    """
 
     mid: str
     owner: str
@@ -17,6 +20,7 @@ class Claim:
     task_id: str
     guards: Sequence[Guard] = ()
     long: bool = False
+    once_more: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

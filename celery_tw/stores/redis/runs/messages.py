@@ -27,15 +27,14 @@ class RunMessages:
         self.redis_time = redis_time
         self.grace_ms = grace_ms
 
-    def accept(self, mid: str, envelope: bytes) -> str:
-        """Keep the message of a long run; return stored, done or leaderless."""
+    def accept(self, mid: str, envelope: bytes, *, once_more: bool = False) -> str:
+        """Keep the message of a long run, which `resend` may have sent *once_more*; return stored, done or leaderless."""
         shard, digest = self.keys, digest_of(mid)
 
         def call(period: int) -> list[Any]:
             keys: list[str | bytes] = [shard.run(mid), shard.running, *self.finished.keys(period, digest), shard.leader, shard.seen]
-            reply: list[Any] = script("accept_run").run(
-                self.client, keys, [mid, digest, envelope, period, self.finished.kept_ms, self.grace_ms]
-            )
+            args: list[Argument] = [mid, digest, envelope, period, self.finished.kept_ms, self.grace_ms, "once more" if once_more else ""]
+            reply: list[Any] = script("accept_run").run(self.client, keys, args)
             return reply
 
         return str(self.finished.ask(call)[0])
@@ -105,12 +104,16 @@ class RunMessages:
         return verdict.decode(), int(losses[0]) if losses else 0
 
     def resend(self, epoch: int, seen: str, ids: EntryIds, *, mid: str, task_id: str, rest: bytes) -> str:
-        """Send once more what `RunsUnderWay.awaited` has *seen* to be awaited; return put, waits, over or moved."""
+        """Send once more what `RunsUnderWay.awaited` has *seen* to be awaited; return put, waits, over or moved.
+
+        The message in *rest* says that it was sent once more: what comes after the run has ended is known by that, however late.
+        """
         shard, entry_id = self.keys, ids.take()
         keys: list[str | bytes] = [shard.run(mid), shard.running, shard.awaited, shard.due, shard.by_task, shard.cancelled]
         keys += (shard.news, shard.news_seq, shard.leader, shard.entry(entry_id), shard.templates, shard.template_dues)
         cut = CUTTER.cut(mid.encode(), rest)
-        args: list[Argument] = [epoch, seen, mid, entry_id, task_id, cut.rest, NEWS_KEPT, cut.template.template_id, cut.template.text]
+        args: list[Argument] = [epoch, seen, mid, entry_id, task_id, cut.rest, NEWS_KEPT]
+        args += (cut.template.template_id, cut.template.text, RUN_KEPT_MS)
         now_ms, verdict = script("resend").run(self.client, keys, args)
         self.redis_time.observe(int(now_ms))
         return str(verdict, "ascii")

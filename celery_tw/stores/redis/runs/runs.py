@@ -67,7 +67,8 @@ class Runs:
             keys: list[str | bytes] = [self.keys.run(mid), self.keys.lease(mid), *self._beginnings, *self.finished.keys(period, digest)]
             keys += self._leadership
             args: list[Argument] = [mid, digest, claim.owner, claim.task, claim.task_id, self.lease_ms, period, self.finished.kept_ms]
-            args += ("long" if claim.long else "", self.grace_ms, write_guards(guards), ORDER_KEPT_MS, RUN_KEPT_MS)
+            kind = "once more" if claim.once_more else "long" if claim.long else ""
+            args += (kind, self.grace_ms, write_guards(guards), ORDER_KEPT_MS, RUN_KEPT_MS)
             if guards:
                 keys += guard_keys(self.keys, guards)
                 args += (fact for guard in guards for fact in (guard.kind, guard.argument))

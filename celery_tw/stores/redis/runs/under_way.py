@@ -31,10 +31,11 @@ class RunsUnderWay:
         with translated_errors("HDEL"):
             self.client.hdel(self.keys.running, mid)
 
-    def stop_awaiting(self, mid: str) -> None:
-        """Strike a run whose message is on record no more out of those that are awaited."""
-        with translated_errors("HDEL"):
-            self.client.hdel(self.keys.awaited, mid)
+    def stop_awaiting(self, *mids: str) -> None:
+        """Strike runs out of those that are awaited."""
+        if mids:
+            with translated_errors("HDEL"):
+                self.client.hdel(self.keys.awaited, *mids)
 
     def read(self, mids: Iterable[str]) -> list[Record]:
         """Return the records of *mids*, without those that are gone."""
@@ -48,9 +49,9 @@ class RunsUnderWay:
         return [read_record(mid, found, counter) for mid, found, counter in pairs if found]
 
     def ask_to_cancel(self, task_id: str, reason: str) -> list[str]:
-        """Ask the runs of a task that are under way to stop; return their mids."""
+        """Ask the runs of a task that are under way or awaited to stop; return the mids of those that a process has."""
         asked = []
-        mids = list(self.counters())
+        mids = [*self.counters(), *self.awaited()]
         for start in range(0, len(mids), PAGE):
             page = mids[start : start + PAGE]
             with translated_errors("HGET"), self.client.pipeline(transaction=False) as pipe:
