@@ -31,7 +31,6 @@ SEARCH_S = 48 * 366 * DAY_S
 """How far the next slot may be. The rarest day of all, a leap day on a given weekday, comes within 40 years."""
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-_LAST_YEAR = 9998
 _REFERENCE_S = 1_704_067_200  # 2024-01-01; every expression must fire within SEARCH_S of it
 
 

@@ -81,9 +81,9 @@ class _DayRule:
         weekday = (first_weekday + day - 1) % 7
         if not self.nth_weekdays:
             return _ANY in self.weekdays or weekday in self.weekdays
-        names: set[tuple[int | str, int | str]] = {(weekday, (day + 6) // 7), (_ANY, (day + 6) // 7)}
+        names: set[tuple[int | str, int | str]] = {(weekday, (day + 6) // 7)}
         if day + 7 > length:
-            names |= {(weekday, _LAST), (_ANY, _LAST)}
+            names.add((weekday, _LAST))
         return not names.isdisjoint(self.nth_weekdays)
 
 

@@ -107,7 +107,7 @@ class Shares:
             starving = waiting.starving()
             if starving is not None:
                 return self._rescue(waiting, starving)
-        self._since_rescue = min(self._since_rescue + 1, RESCUE_EVERY - 1)
+        self._since_rescue += 1
         turn = self._turn(lanes)
         return waiting.take(self._segment(waiting, turn), turn)
 

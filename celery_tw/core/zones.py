@@ -66,9 +66,12 @@ def first_unseen_wall(name: str, after_s: int) -> int:
 
 
 def first_instant(name: str, wall_s: int) -> int:
-    """Return the first instant at which the clock shows *wall_s* or later: after a gap its end, in a fold the first pass."""
+    """Return the first instant at which the clock shows *wall_s* or later: after a gap its end, in a fold the first pass.
+
+    Of what lies beyond the end of time the answer lies beyond it too.
+    """
     span = span_at(name, max(wall_s - DAY_S, FIRST_S))
-    while wall_s - span.offset_s >= span.end_s:
+    while span.end_s < END_S and wall_s - span.offset_s >= span.end_s:
         span = span_at(name, span.end_s)
     return max(wall_s - span.offset_s, span.start_s)
 

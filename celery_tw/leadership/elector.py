@@ -136,7 +136,6 @@ class Elector:
         self.holder = None
         self.dispatch_held = self._step is not None or self.election.clock_hold() is not None
         self.term = Term.won(shard=self.shard, owner=self.owner, epoch=led.epoch, attempt_ms=attempt_ms, lease_ms=self.lease_ms)
-        self._watch.restart()
         logger.info("leading shard %d with epoch %d", self.shard, led.epoch)
         leadership_taken.send(sender=self, epoch=led.epoch, owner=self.owner)
 

@@ -66,6 +66,28 @@ def test_a_canvas_without_end_is_refused():
     assert REPORTS.objection(endless) is not None
 
 
+@pytest.mark.parametrize(("deep", "refused"), [(50, False), (51, True)])
+def test_a_canvas_within_fifty_others_is_looked_at_and_a_deeper_one_is_refused(deep: int, refused: bool):
+    canvas = dict(GOOD)
+    for _ in range(deep):
+        canvas = {"task": "celery.group", "subtask_type": "group", "kwargs": {"tasks": [canvas]}}
+
+    assert (REPORTS.objection(canvas) is not None) is refused
+
+
+def test_a_task_is_no_canvas_because_it_says_so():
+    disguised = {"task": "os.system", "subtask_type": "chain", "kwargs": {"tasks": [dict(GOOD)]}}
+
+    assert REPORTS.objection(disguised) == "the task 'os.system' is not among tw_allowed_tasks"
+
+
+def test_a_canvas_type_sent_as_a_plain_task_is_asked_about_by_its_name():
+    plain = {"task": "celery.map", "args": [dict(GOOD), [1]]}
+
+    assert REPORTS.objection(plain) == "the task 'celery.map' is not among tw_allowed_tasks"
+    assert AllowedTasks(("celery.map",)).objection(plain) is None
+
+
 def test_patterns_in_lua_mean_what_they_mean_here():
     assert REPORTS.in_lua().split("\n") == ["^shop%.reports%..*$", "^shop%.mail$", "^shop%.v.$"]
     assert AllowedTasks(("a-b_c",)).in_lua() == "^a%-b%_c$"

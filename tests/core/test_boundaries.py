@@ -6,15 +6,16 @@ import pytest
 
 from celery_tw.core.allowed import AllowedTasks
 from celery_tw.core.bounds import jitter_offset_ms
-from celery_tw.core.command import Command
+from celery_tw.core.command import Command, Fire
 from celery_tw.core.cron import Cron
-from celery_tw.core.cron_fields import MAX_LENGTH, MAX_LIST_ITEMS, parse_cron
+from celery_tw.core.cron_fields import parse_cron
 from celery_tw.core.day_times import DayTimes, lowest, mask_of, values_of
 from celery_tw.core.definition import Definition
 from celery_tw.core.identity import FireIds
 from celery_tw.core.interval import SHORTEST_PERIOD_MS, Interval
 from celery_tw.core.misfire import COUNT_LIMIT, Misfire, plan
 from celery_tw.core.once import Once
+from celery_tw.core.overlap import POLICIES
 from celery_tw.core.recurrence import LATEST_MS, newest_between
 from celery_tw.core.rrule import RRule
 from celery_tw.errors import InvalidEntry, InvalidSchedule
@@ -67,6 +68,14 @@ def test_a_definition_has_the_defaults_of_the_settings():
     assert definition.task == "shop.report"
     assert (definition.misfire, definition.tolerance_ms, definition.jitter_ms, definition.note) == (Misfire.latest(), 5000, 0, "")
     assert (definition.source, definition.local, definition.delivery) == ("api", False, "at_least_once")
+
+
+def test_the_fires_of_an_entry_are_counted_when_they_may_not_overlap():
+    counted = {policy: Definition(name="e", signature={}, schedule={}, overlap=policy).counted for policy in POLICIES}
+
+    assert counted == {"allow": False, "skip": True, "buffer_one": True, "cancel_previous": True}
+    assert not Definition(name="e", signature={}, schedule={}).counted
+    assert not Fire("id", 0, "e").counted
 
 
 def test_a_fire_id_without_a_generation_is_that_of_generation_0():
@@ -138,7 +147,7 @@ def days_of(expression: str) -> list[int]:
         *(f"* * L{weekday}" for weekday in range(7)),
         "* * *", "* * 0", "* * 7", "* * 1-5", "1 * *", "31 * *", "29 2 *", "L * *", "L 2 *", "13 * 5",
         "*/2 * 1", "1,15 1,12 0", "1-7 * 1", "* 2-4 *", "L * 1",
-        "30 1,3-12 *", "* 12 *", "* 1 *",
+        "30 1,3-12 *", "* 12 *", "* 1 *", "31 * 5", "30,31 * 0,6",
     ],
 )  # fmt: skip
 def test_every_day_of_28_years_is_that_of_a_look_at_each(days: str):
@@ -156,6 +165,8 @@ def test_every_day_of_28_years_is_that_of_a_look_at_each(days: str):
         ("0 0 16W 8 *", ["2026-08-17"]),  # a Sunday
         ("0 0 31W 5 *", ["2026-05-29"]),  # a Sunday, and the last day
         ("0 0 12W 8 *", ["2026-08-12"]),
+        ("0 0 2W 5 *", ["2026-05-01"]),  # a Saturday, the Friday before being the first
+        ("0 0 30W 8 *", ["2026-08-31"]),  # a Sunday, the Monday after being the last
     ],
 )
 def test_the_nearest_weekday_stays_in_its_month(expression: str, slots: list[str]):
@@ -167,7 +178,7 @@ def test_the_nearest_weekday_stays_in_its_month(expression: str, slots: list[str
 
 @pytest.mark.parametrize("month", [4, 6, 9, 11])
 def test_there_is_no_31st_in_a_month_of_30_days(month: int):
-    with pytest.raises(InvalidSchedule, match="never fires"):
+    with pytest.raises(InvalidSchedule, match="never fires: no month has such a day"):
         Cron(f"0 0 31 {month} *", "UTC")
     assert Cron(f"0 0 30 {month} *", "UTC")
 
@@ -179,7 +190,7 @@ def test_there_is_a_31st_in_the_others(month: int):
 
 def test_february_has_29_days_at_most():
     assert Cron("0 0 29 2 *", "UTC")
-    with pytest.raises(InvalidSchedule, match="never fires"):
+    with pytest.raises(InvalidSchedule, match="never fires: no month has such a day"):
         Cron("0 0 30 2 *", "UTC")
 
 
@@ -197,9 +208,15 @@ def test_one_h_among_others_needs_a_hash_id():
     assert Cron("H * * * *", "UTC", hash_id="e")
 
 
+def test_one_r_among_others_is_random_too():
+    for field in ("R,5", "5,R", "R", "5,R(0-9)"):
+        with pytest.raises(InvalidSchedule, match="random"):
+            Cron(f"{field} * * * *", "UTC", hash_id="e")
+
+
 def test_an_expression_may_be_as_long_as_the_limit_and_no_longer():
     expression = "0 0 1,15 * *"
-    padded = expression + " " * (MAX_LENGTH - len(expression))
+    padded = expression.ljust(256)
     assert Cron(padded, "UTC")
     with pytest.raises(InvalidSchedule, match="characters"):
         Cron(padded + " ", "UTC")
@@ -209,9 +226,9 @@ def test_an_expression_may_be_as_long_as_the_limit_and_no_longer():
 
 
 def test_a_list_may_be_as_long_as_the_limit_and_no_longer():
-    assert Cron(f"{','.join(['5'] * MAX_LIST_ITEMS)} * * * *", "UTC")
-    with pytest.raises(InvalidSchedule, match="lists"):
-        Cron(f"{','.join(['5'] * (MAX_LIST_ITEMS + 1))} * * * *", "UTC")
+    assert Cron(f"{','.join(['5'] * 64)} * * * *", "UTC")
+    with pytest.raises(InvalidSchedule, match="lists 65 values, at most 64"):
+        Cron(f"{','.join(['5'] * 65)} * * * *", "UTC")
 
 
 def test_the_last_second_minute_and_hour_are_slots():
@@ -219,6 +236,28 @@ def test_the_last_second_minute_and_hour_are_slots():
     assert Cron("* * * * * *", "UTC").next_after(last) == last + 1000
     assert Cron("59 59 23 * * *", "UTC").next_after(last) == last + 1000
     assert Cron("* * * * * *", "UTC").next_after(last + 1000) == last + 2000
+
+
+@pytest.mark.parametrize(
+    ("expression", "last", "following"),
+    [
+        ("0 * 1 * *", (1, 1, 23, 0, 0), (2, 1, 0, 0, 0)),
+        ("* 5 * * *", (1, 1, 5, 59, 0), (1, 2, 5, 0, 0)),
+        ("* 0 5 * * *", (1, 1, 5, 0, 59), (1, 2, 5, 0, 0)),
+        ("0 0 1 * *", (12, 1, 0, 0, 0), (13, 1, 0, 0, 0)),
+    ],
+)
+def test_after_the_last_hour_minute_or_second_there_is_no_other(expression: str, last: tuple[int, ...], following: tuple[int, ...]):
+    def ms(month: int, *rest: int) -> int:
+        return int(datetime(2026 + month // 13, (month - 1) % 12 + 1, *rest, tzinfo=UTC).timestamp()) * 1000
+
+    assert Cron(expression, "UTC").next_after(ms(*last)) == ms(*following)
+
+
+def test_what_only_a_february_of_28_days_has_is_found():
+    slot_ms = Cron("0 0 22 2 L5", "UTC", day_or=False).next_after(int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1000)
+
+    assert slot_ms == int(datetime(2030, 2, 22, tzinfo=UTC).timestamp()) * 1000
 
 
 def test_equal_rules_are_equal_and_show_what_they_are():

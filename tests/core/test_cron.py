@@ -74,6 +74,11 @@ def test_a_number_sign_picks_one_weekday_of_the_month():
     assert days("0 0 * * MON#1,FRI#5", 4) == ["2026-01-05", "2026-01-30", "2026-02-02", "2026-03-02"]
 
 
+def test_a_number_sign_after_a_range_of_names_picks_each_of_its_weekdays():
+    assert days("0 0 * * SUN-SAT#2", 8) == [*(f"2026-01-{day:02}" for day in range(8, 15)), "2026-02-08"]
+    assert days("0 0 * * MON-FRI#1", 6) == ["2026-01-01", "2026-01-02", "2026-01-05", "2026-01-06", "2026-01-07", "2026-02-02"]
+
+
 def test_w_is_the_nearest_working_day_in_the_same_month():
     assert days("0 0 15W * *", 4) == ["2026-01-15", "2026-02-16", "2026-03-16", "2026-04-15"]
     assert days("0 0 1W 8,11 *", 2) == ["2026-08-03", "2026-11-02"]
@@ -183,7 +188,7 @@ def test_an_unknown_zone_is_refused_with_the_nearest_name():
         Cron("* * * * *", "america/new_york")
 
 
-@pytest.mark.parametrize("name", ["", "Europe", "../etc/passwd", "a\0b", "x" * 5000, None, 3])
+@pytest.mark.parametrize("name", ["", "Europe", "../etc/passwd", "a\0b", "x" * 5000, None, 3, ["UTC"]])
 def test_a_name_that_is_no_zone_is_refused(name: object):
     with pytest.raises(InvalidSchedule, match="time zone"):
         Cron("* * * * *", name)
@@ -194,6 +199,7 @@ def test_a_cron_is_a_plain_value():
     assert cron == Cron("0 9 * * 1-5", "Europe/Berlin")
     assert hash(cron) == hash(Cron("0 9 * * 1-5", "Europe/Berlin"))
     assert cron != Cron("0 9 * * 1-5", "Europe/Paris")
+    assert pickle.loads(pickle.dumps(cron)) == cron
     assert pickle.loads(pickle.dumps(cron)).next_after(0) == cron.next_after(0)
     assert "_stepper" not in repr(cron)
 

@@ -52,6 +52,11 @@ def test_a_rhythm_fires_on_both_passes_of_the_fold():
     assert new_york("*/30 1 * * *", AUTUMN, 5) == ["01 01:00 EDT", "01 01:30 EDT", "01 01:00 EST", "01 01:30 EST", "02 01:00 EST"]
 
 
+@pytest.mark.parametrize("expression", ["0 2 1 11 *", "*/30 2 1 11 *"])
+def test_the_hour_after_a_fold_is_found_from_far_away_and_is_not_where_the_fold_begins(expression: str):
+    assert new_york(expression, datetime(2026, 1, 1), 1) == ["01 02:00 EST"]  # noqa: DTZ001
+
+
 def test_a_question_asked_within_the_second_pass_waits_for_the_next_day():
     second_pass = datetime(2026, 11, 1, 6, 10, tzinfo=UTC)  # 01:10 EST
     assert local(Cron("30 1 * * *", "America/New_York"), second_pass, 1) == ["02 01:30 EST"]
@@ -97,3 +102,9 @@ def test_a_wall_time_of_a_fold_means_its_first_pass():
 
 def test_the_last_span_ends_with_the_year_9998():
     assert datetime.fromtimestamp(span_at("UTC", END_S - 1).end_s, UTC) == datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def test_a_wall_time_that_comes_after_the_end_of_time_is_answered_by_an_instant_after_it():
+    assert first_instant("America/New_York", END_S - 5 * 3600 - 1) == END_S - 1
+    assert first_instant("America/New_York", END_S - 5 * 3600) == END_S
+    assert first_instant("America/New_York", END_S - 1) == END_S - 1 + 5 * 3600

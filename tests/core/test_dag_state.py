@@ -63,6 +63,8 @@ def test_one_idempotency_key_is_one_run_of_one_dag_in_one_namespace():
     assert run_id("shop", "etl", None) != run_id("shop", "etl", None)
 
 
-def test_a_copy_has_the_same_mid_and_a_retry_another():
-    assert mid_of_send("a", 0) == mid_of_send("a", 0)
-    assert len({mid_of_send("a", 0), mid_of_send("a", 1), mid_of_send("b", 0)}) == 3
+def test_a_copy_has_the_same_mid_and_one_that_is_retried_or_put_off_another():
+    assert mid_of_send("a", 0) == mid_of_send("a", 0) == mid_of_send("a", 0, snoozes=0)
+    assert mid_of_send("a", 0, snoozes=2) == mid_of_send("a", 0, snoozes=2)
+    sends = [("a", 0), ("a", 1), ("b", 0), ("a", 0, 1), ("a", 0, 2), ("a", 1, 1)]
+    assert len({mid_of_send(*send) for send in sends}) == len(sends)

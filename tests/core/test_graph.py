@@ -50,6 +50,18 @@ def test_a_cycle_at_the_end_of_twenty_thousand_nodes_is_found():
     assert len(str(refused.value)) < 1000
 
 
+def test_a_graph_may_have_two_hundred_thousand_edges_and_no_more():
+    keys = [f"n{number}" for number in range(633)]
+    parents = {key: keys[:index] for index, key in enumerate(keys)}
+    parents[keys[-1]] = keys[: -1 - 28]
+    assert sum(map(len, parents.values())) == MOST_EDGES == 200_000
+    assert len(in_order(parents)) == 633
+
+    parents[keys[-1]] = keys[: -1 - 27]
+    with pytest.raises(InvalidDag, match="at most 200,000 edges; this one has 200,001"):
+        in_order(parents)
+
+
 def test_a_long_cycle_is_told_in_short():
     keys = [f"n{number}" for number in range(1000)]
     with pytest.raises(DependencyCycle) as refused:

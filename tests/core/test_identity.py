@@ -8,7 +8,7 @@ from celery_tw.core.identity import FireIds, random_id
 def test_a_fire_id_is_the_uuid5_of_entry_slot_and_generation() -> None:
     seed = uuid5(NAMESPACE_URL, "celery-tw:shop")
 
-    for entry_id, slot_ms, generation in [(2, 1000, 0), (4, 1_800_000_000_000, 3), (6, 0, 1)]:
+    for entry_id, slot_ms, generation in [(2, 1000, 0), (4, 1_800_000_000_000, 3), *((6, slot_ms, 1) for slot_ms in range(20))]:
         expected = uuid5(seed, f"{entry_id}:{slot_ms}:{generation}")
         assert FireIds("shop").fire_id(entry_id, slot_ms, generation) == str(expected)
         assert UUID(FireIds("shop").fire_id(entry_id, slot_ms, generation)).version == 5

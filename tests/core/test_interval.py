@@ -75,6 +75,8 @@ def test_once_looks_back_by_itself():
     assert last_between(Once(500), 500, 900) is None
     assert count_between(Once(500), 0, 499, limit=5) == 0
     assert count_between(Once(500), 0, 500, limit=5) == 1
+    assert last_between(Once(500), 0, 500) == 500
+    assert count_between(Once(500), 500, 900, limit=5) == 0
 
 
 @given(

@@ -1,6 +1,7 @@
 """What becomes of missed slots: each rule by example, then all of them against a model that walks every slot."""
 
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import pytest
 from hypothesis import given
@@ -215,6 +216,15 @@ def test_every_small_interval_is_planned_as_the_model_says(misfire):
             for tolerance_ms in (0, 4, 5, 10, 25):
                 moment = {"mark_ms": mark_ms, "now_ms": now_ms, "tolerance_ms": tolerance_ms, "misfire": misfire}
                 assert_planned_as_modelled(Interval(10), slots, **moment)
+
+
+@pytest.mark.parametrize("misfire", [Misfire.latest(), Misfire.skip(), Misfire.catch_up(limit=1), Misfire.catch_up(limit=2)])
+def test_slots_of_neighbouring_milliseconds_are_all_planned_as_the_model_says(misfire):
+    for count in range(5):
+        for slots in combinations(range(4), count):
+            for mark_ms, now_ms, tolerance_ms in product(range(-1, 4), range(-1, 6), range(3)):
+                moment = {"mark_ms": mark_ms, "now_ms": now_ms, "tolerance_ms": tolerance_ms, "misfire": misfire}
+                assert_planned_as_modelled(Listed(slots), list(slots), **moment)
 
 
 @given(

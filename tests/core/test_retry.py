@@ -69,7 +69,9 @@ def test_what_would_begin_after_the_greatest_age_comes_too_late() -> None:
 def test_an_age_counts_wherever_it_is_named() -> None:
     assert Retry(max_age=1).counts_age
     assert Retry(on={OSError: Retry(max_age=1)}).counts_age
+    assert Retry(on={OSError: Retry(), ValueError: Retry(max_age=1)}).counts_age
     assert not Retry(on={OSError: Retry()}).counts_age
+    assert not Retry().counts_age
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -98,6 +99,14 @@ def test_the_oldest_of_a_lane_goes_first(queue: Queue) -> None:
     assert [NOW_MS - choice.since_ms for choice in queue.admit(4)] == [9000, 5000, 3000, 1000]
 
 
+@pytest.mark.parametrize("ages_ms", [{LOW: 3 * HOUR_MS, MEDIUM: 2 * HOUR_MS}, {LOW: 2 * HOUR_MS, MEDIUM: 3 * HOUR_MS}])
+def test_the_oldest_of_those_promoted_to_a_lane_goes_first_wherever_it_comes_from(queue: Queue, ages_ms: dict[str, int]) -> None:
+    for own, age_ms in ages_ms.items():
+        queue.store(own, age_ms=age_ms)
+
+    assert [NOW_MS - choice.since_ms for choice in queue.admit(2)] == [3 * HOUR_MS, 2 * HOUR_MS]
+
+
 @pytest.mark.parametrize(
     ("own", "age_ms", "turn"),
     [
@@ -173,6 +182,57 @@ def test_a_segment_that_was_not_read_to_its_end_is_read_again_before_others_get_
         queue.store(lane, 500)
 
     assert owns(queue.admit(300, most=7)) == {HIGH: 150, MEDIUM: 90, LOW: 60}
+
+
+@pytest.mark.parametrize("ageing", [AGEING, Ageing(low_to_medium_ms=2 * HOUR_MS, medium_to_high_ms=HOUR_MS, starving_ms=HOUR_MS)])
+@pytest.mark.parametrize("own", LANES)
+@pytest.mark.parametrize("past_ms", [-2, -1, 0, 1, 2])
+@pytest.mark.parametrize("age_ms", [0, HOUR_MS, 2 * HOUR_MS])
+def test_a_message_of_any_age_is_in_one_segment_of_its_lane(ageing: Ageing, own: str, age_ms: int, past_ms: int) -> None:
+    since_ms = NOW_MS - age_ms - past_ms
+
+    segments = [segment for segment, ends in ageing.segments(NOW_MS).items() if segment.own == own and _within(since_ms, *ends)]
+
+    assert len(segments) == 1
+
+
+def test_each_fifth_turn_and_no_other_is_a_rescue() -> None:
+    starving_in_their_lane = Ageing(low_to_medium_ms=9 * HOUR_MS, medium_to_high_ms=9 * HOUR_MS, starving_ms=HOUR_MS)
+    shares = Shares((98, 1, 1), starving_in_their_lane)
+    heads = {Segment(HIGH, HIGH): [(NOW_MS, n) for n in range(30)], Segment(LOW, LOW): [(NOW_MS - HOUR_MS, n) for n in range(100, 130)]}
+
+    chosen = shares.choose(heads, 20, now_ms=NOW_MS, most=1000)
+
+    assert [turn for turn, choice in enumerate(chosen, start=1) if choice.segment.own == LOW] == [5, 10, 15, 20]
+
+
+@pytest.mark.parametrize(("turns", "owed"), [(4, 0), (5, 1), (50, 4)])
+def test_a_rescue_of_a_promoted_task_is_a_turn_owed_to_fresh_ones_and_no_more_than_four_are(turns: int, owed: int) -> None:
+    shares = Shares((1, 98, 1), AGEING)
+    fresh = [(NOW_MS, n) for n in range(100)]
+    starving, promoted = [[(NOW_MS - hours * HOUR_MS, n) for n in range(100, 200)] for hours in (5, 3)]
+    while_high_has_nothing_fresh = {Segment(MEDIUM, MEDIUM): fresh, Segment(LOW, HIGH): starving}
+    rescued = shares.choose(while_high_has_nothing_fresh, turns, now_ms=NOW_MS, most=1000)
+    assert owns(rescued)[LOW] == turns // 5
+
+    chosen = shares.choose({Segment(HIGH, HIGH): fresh, Segment(LOW, HIGH): promoted}, owed + 5, now_ms=NOW_MS, most=1000)
+
+    assert [choice.segment.promoted for choice in chosen] == [False] * owed + [False, True, False, True, False]
+
+
+def test_fresh_turns_in_a_row_do_not_let_promoted_tasks_have_two_in_a_row() -> None:
+    shares = Shares((50, 30, 20), replace(AGEING, starving_ms=99 * HOUR_MS))
+    fresh = [*((NOW_MS - 9 * HOUR_MS, n) for n in range(3)), *((NOW_MS, n) for n in range(3, 20))]
+    promoted = [(NOW_MS - 3 * HOUR_MS, n) for n in range(100, 120)]
+
+    chosen = shares.choose({Segment(HIGH, HIGH): fresh, Segment(LOW, HIGH): promoted}, 8, now_ms=NOW_MS, most=1000)
+
+    assert [choice.segment.promoted for choice in chosen] == [False, False, False, True, False, True, False, True]
+
+
+def test_each_lane_has_a_share() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Shares((50, 50), AGEING)
 
 
 AGES = st.integers(min_value=0, max_value=6 * HOUR_MS)

@@ -173,6 +173,15 @@ def test_cancelling_what_is_not_held_does_no_harm():
     assert drain(wheel, at(14)) == [(at(14), 1)]
 
 
+def test_cancelling_what_lies_beyond_the_span_leaves_no_mark():
+    wheel = Wheel(now_ms=at(12))
+    wheel.cancel(1, at(12) + wheel.span_ms)
+    assert wheel._marks == {}
+
+    wheel.cancel(1, at(12) + wheel.span_ms - 1)
+    assert len(wheel._marks) == 1
+
+
 def test_the_marks_of_cancelled_ids_go_when_their_second_has_passed():
     wheel = Wheel(now_ms=at(12))
     for number in range(100):
@@ -214,6 +223,65 @@ def test_a_clock_that_jumps_into_a_full_hour_still_moves_it_in_small_steps_and_i
     assert [due_ms for due_ms, _ in taken[1:]] == sorted(due_ms for due_ms in dues if due_ms <= at(15, 30))
 
 
+def test_a_second_of_too_many_ids_to_sort_at_once_goes_out_whole_and_in_order():
+    wheel = Wheel(now_ms=at(12))
+    dues = [at(12, 0, 30, number * 7 % 1000) for number in range(3 * MOVES_PER_ADVANCE)]
+    wheel.insert_many(enumerate(dues))
+
+    assert wheel.advance(at(12, 0, 31)) == []
+    taken = drain(wheel, at(12, 0, 31))
+
+    assert [due_ms for due_ms, _ in taken] == sorted(dues)
+    assert {entry_id for _, entry_id in taken} == set(range(len(dues)))
+
+
+def test_sorting_a_second_is_part_of_the_work_of_a_call():
+    wheel = Wheel(now_ms=at(12))
+    wheel.insert_many((number, at(12, 1)) for number in range(MOVES_PER_ADVANCE))
+    wheel.insert(-1, at(12, 2, 5))
+
+    assert len(wheel.advance(at(12, 1), limit=2 * MOVES_PER_ADVANCE)) == MOVES_PER_ADVANCE
+    assert wheel.next_ms() <= at(12, 1), "the next minute is still to be brought down"
+    assert wheel.advance(at(12, 1)) == []
+    assert wheel.next_ms() == at(12, 2, 5)
+
+
+def test_what_is_due_before_a_second_that_is_still_being_moved_does_not_wait_for_it():
+    wheel = Wheel(now_ms=at(12))
+    many = 3 * MOVES_PER_ADVANCE
+    wheel.insert_many((number, at(15) + number % 3) for number in range(many))
+    assert wheel.advance(at(15, 0, 1)) == []
+
+    wheel.insert(-1, at(15) - 1)
+
+    assert wheel.advance(at(15, 0, 1)) == [(at(15) - 1, -1)]
+    assert [due_ms for due_ms, _ in drain(wheel, at(15, 0, 1))] == sorted(at(15) + number % 3 for number in range(many))
+
+
+def test_an_advance_hands_out_a_thousand_ids_unless_told_otherwise():
+    wheel = Wheel(now_ms=at(12))
+    wheel.insert_many((number, at(13)) for number in range(1500))
+
+    assert [len(wheel.advance(at(13))) for _ in range(2)] == [1000, 500]
+
+
+def test_a_moment_that_fills_the_limit_leaves_nothing_to_do():
+    wheel = Wheel(now_ms=at(12))
+    wheel.insert_many((number, at(11)) for number in range(3))
+
+    assert len(wheel.advance(at(12), limit=3)) == 3
+    assert wheel.next_ms() is None
+
+
+def test_ids_that_go_out_beside_a_cancelled_one_do_not_count_as_dropped():
+    wheel = Wheel(now_ms=at(12))
+    for ms in (1, 2):
+        wheel.insert_many((number, at(12, 0, 0, ms)) for number in range(MOVES_PER_ADVANCE))
+    wheel.cancel(0, at(12, 0, 0, 1))
+
+    assert len(wheel.advance(at(12, 0, 0, 2), limit=3 * MOVES_PER_ADVANCE)) == 2 * MOVES_PER_ADVANCE - 1
+
+
 def test_many_cancelled_ids_are_dropped_in_small_steps():
     wheel = Wheel(now_ms=at(12))
     many = 3 * MOVES_PER_ADVANCE
@@ -225,6 +293,15 @@ def test_many_cancelled_ids_are_dropped_in_small_steps():
     assert len(wheel) >= MOVES_PER_ADVANCE
     assert drain(wheel, at(12, 0, 0, 1)) == []
     assert len(wheel) == 0
+
+
+def test_the_limit_of_a_call_holds_over_all_seconds_that_it_passes():
+    wheel = Wheel(now_ms=at(12))
+    dues = [at(12, 0, second, ms) for second in (1, 2, 3) for ms in (0, 1, 2)]
+    wheel.insert_many(enumerate(dues))
+
+    assert [due_ms for due_ms, _ in wheel.advance(at(12, 1), limit=4)] == dues[:4]
+    assert [due_ms for due_ms, _ in wheel.advance(at(12, 1), limit=5)] == dues[4:]
 
 
 def test_many_ids_of_one_millisecond_come_in_parts_and_all():

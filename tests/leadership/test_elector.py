@@ -1,12 +1,15 @@
 """One leader at a time, a dead one replaced, a stale one harmless."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
 import redis
 
+from celery_tw import failpoints
 from celery_tw.clock import RedisTime
+from celery_tw.core.term import Term
 from celery_tw.errors import StaleEpoch, StoreUnavailable
 from celery_tw.events import clock_stepped, leadership_lost, leadership_taken
 from celery_tw.leadership.elector import Elector
@@ -52,6 +55,16 @@ def test_the_first_to_ask_leads_and_the_second_stands_by(make_elector: Callable[
     assert not second.leads()
     assert second.holder is not None
     assert second.holder.owner == "first"
+
+
+def test_a_term_says_which_shard_is_led_by_whom_and_for_how_long(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
+    elector = make_elector("first")
+    asked_ms = clock.boot_ms()
+
+    elector.step()
+
+    assert elector.term is not None
+    assert elector.term == Term(0, "first", elector.term.epoch, trusted_until_ms=asked_ms + LEASE_MS - LEASE_MS // 10)
 
 
 def test_a_scheduler_that_leaves_is_listed_no_more(make_elector: Callable[..., Elector]) -> None:
@@ -117,6 +130,38 @@ def test_a_leader_that_cannot_reach_redis_stops_by_its_own_clock(make_elector: C
         leader.step()
 
     assert leader.term is None
+
+
+def test_a_renewal_whose_answer_never_came_prolongs_nothing(
+    make_elector: Callable[..., Elector], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = make_elector("leader")
+    leader.step()
+    before, counter = leader.term, leader.election.leader()[0]["counter"]
+    monkeypatch.setattr(failpoints, "_armed", failpoints.parse("K6:raise:StoreUnavailable"))
+    monkeypatch.setattr(failpoints, "_passes", count(1))
+    clock.advance(1000)
+
+    with pytest.raises(StoreUnavailable):
+        leader.step()
+
+    assert leader.term == before
+    assert leader.election.leader()[0]["counter"] != counter, "the store renewed it"
+
+
+def test_a_leader_that_resigns_has_stopped_before_the_store_knows_it(
+    make_elector: Callable[..., Elector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = make_elector("leader")
+    leader.step()
+    monkeypatch.setattr(failpoints, "_armed", failpoints.parse("K7:raise:StoreUnavailable"))
+    monkeypatch.setattr(failpoints, "_passes", count(1))
+
+    with pytest.raises(StoreUnavailable):
+        leader.resign()
+
+    assert not leader.leads()
+    assert leader.election.leader()[0] != {}
 
 
 def test_a_leader_whose_key_is_gone_stands_by_and_may_lead_again(make_elector: Callable[..., Elector], redis_client: redis.Redis) -> None:
@@ -247,6 +292,7 @@ class TestAStepOfRedisTime:
         self.lead_through_a_step(elector, clock, shared=False)
 
         assert elector.dispatch_held
+        assert elector.election.clock_hold() is None, "it is judged a lease later"
         assert elector.leads()
 
     def test_that_no_other_clock_shares_holds_dispatch_for_a_person(self, make_elector: Callable[..., Elector], clock: ManualClock) -> None:
@@ -256,9 +302,9 @@ class TestAStepOfRedisTime:
         for _ in range(5):
             clock.advance(1000)
             elector.step()
+            assert elector.dispatch_held, "before, at and after the verdict"
 
         assert elector.election.clock_hold() is not None
-        assert elector.dispatch_held
         assert elector.election.accept_clock()
         clock.advance(1000)
         elector.step()
@@ -303,11 +349,11 @@ def test_a_process_that_is_unfit_stands_down_once_and_tries_again_later(make_ele
 
 def test_each_line_counts_up_and_says_who_leads(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
     leader, other = make_elector("first"), make_elector("second")
-    for count in (1, 2, 3):
+    for times in (1, 2, 3):
         leader.step()
         other.step()
         lines = leader.election.members()
-        assert [(lines[name]["counter"], lines[name]["leads"]) for name in ("first", "second")] == [(count, True), (count, False)]
+        assert [(lines[name]["counter"], lines[name]["leads"]) for name in ("first", "second")] == [(times, True), (times, False)]
         clock.advance(LEASE_MS // 3)
 
 
@@ -352,6 +398,23 @@ def test_a_step_within_the_allowance_holds_nothing(make_elector: Callable[..., E
     assert not elector.dispatch_held
 
 
+@pytest.mark.parametrize(("step_ms", "counts"), [(5000, False), (5001, True)])
+def test_a_step_counts_when_it_goes_beyond_the_allowance(
+    make_elector: Callable[..., Elector], clock: ManualClock, caplog: pytest.LogCaptureFixture, step_ms: int, counts: bool
+) -> None:
+    elector = make_elector("leader")
+    far_ms = (
+        4_000_000_000_000  # no real server's clock can be set from here; this is later than any shows, and to go back counts for nothing
+    )
+    elector._observe(far_ms, clock.boot_ms())
+
+    elector._observe(far_ms + step_ms, clock.boot_ms())
+    elector.step()
+
+    assert elector.dispatch_held is counts
+    assert (f"Redis time stepped by {step_ms} ms" in caplog.text) is counts
+
+
 def test_a_step_that_the_other_clocks_share_is_let_pass(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
     elector = make_elector("leader")
     elector.step()
@@ -362,6 +425,29 @@ def test_a_step_that_the_other_clocks_share_is_let_pass(make_elector: Callable[.
     elector.step()
     assert elector.dispatch_held
 
+    for _ in range(4):
+        clock.advance(1000)
+        elector.step()
+
+    assert elector.election.clock_hold() is None
+    assert not elector.dispatch_held
+
+
+def test_a_wall_clock_that_was_set_some_time_before_a_step_shares_it_all_the_same(
+    make_elector: Callable[..., Elector], clock: ManualClock
+) -> None:
+    elector = make_elector("leader")
+    elector.step()
+    clock.advance(1000)
+    clock.step_wall(-60_000)
+    elector.step()
+    clock.advance(1000)
+    elector.step()
+
+    elector.redis_time.observe(elector.redis_time.now_ms() - 3_600_000)
+    clock.advance(1000)
+    elector.step()
+    assert elector.dispatch_held
     for _ in range(4):
         clock.advance(1000)
         elector.step()
