@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 from kombu.asynchronous.hub import Hub
 
+from celery_tw import TimeWheel
 from celery_tw.integration.runs.lost_processes import NoticeLostProcesses
 from tests.waiting import wait_until
 
@@ -40,7 +41,9 @@ def timers(hub: Hub) -> list[Any]:
 
 
 def test_every_worker_of_an_app_with_a_time_wheel_does_so(make_app: Callable[..., Celery]) -> None:
-    assert NoticeLostProcesses in make_app().steps["worker"]
+    app = make_app()
+    TimeWheel(app)
+    assert NoticeLostProcesses in app.steps["worker"]
 
 
 def test_the_pool_is_looked_after_again_and_again(hub: Hub) -> None:
