@@ -34,7 +34,7 @@ BLIND_MS = 3000
 class Reaper:
     """Looks after the runs while *elector* leads.
 
-    *rest_of* makes a record of the timetable from a stored message, *once_more* what says of itself that it was sent once more.
+    *rest_of* makes a record of the timetable from a stored message, *once_more* of that and its mid what says that it was sent once more.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Reaper:
         most: int,
         rest_of: Callable[[bytes], bytes],
         mourn: Callable[[Record], None],
-        once_more: Callable[[bytes], bytes],
+        once_more: Callable[[bytes, str], bytes],
         bury: Callable[[Record], None] = lambda _: None,
         take_back: Callable[[Record], None] = lambda _: None,
     ) -> None:
@@ -63,7 +63,7 @@ class Reaper:
         self.bury = bury
         self.take_back = take_back
         self.pulses = Pulses(blind_ms=BLIND_MS)
-        self.resending = Resending(runs=runs, ids=ids, timeout_ms=timeout_ms, rest_of=lambda message: rest_of(once_more(message)))
+        self.resending = Resending(runs=runs, ids=ids, timeout_ms=timeout_ms, rest_of=lambda message, mid: rest_of(once_more(message, mid)))
 
     def step(self) -> int:
         """Look once; return in how many ms to call again."""

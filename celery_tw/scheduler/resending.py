@@ -5,14 +5,13 @@ Redis a worker that dies between taking a message off its queue and noting that 
 of again. So such a run is awaited until a process has begun it. When none has for ``tw_heartbeat_timeout``, and the timetable has nothing
 of it, its message is put there once more; then again after twice as long, and so on up to an hour.
 
-A message that only takes its time, in a long queue say, is doubled by that. Nothing else is: a run begins once, whichever comes first. The
-record of the run stays until it has ended, so a message that was sent once more, which says so, and that finds none has come too late. Of
-those that come to be parked one is kept.
+A message that only takes its time, in a long queue say, is doubled by that, and whichever comes first begins the run. The record of the run
+stays until it has ended, so a message that was sent once more, which says so, and that finds none has come too late; one that was not is
+known for as long as ends are remembered (``tw_run_expires``). Of those that come to be parked one is kept.
 """
 
 import logging
 from collections.abc import Callable
-from itertools import islice
 
 from celery_tw.events import run_reassigned
 from celery_tw.scheduler.pulses import Pulse, Pulses
@@ -34,9 +33,9 @@ MOST_DOUBLINGS = 32
 
 
 class Resending:
-    """Looks after the long runs that are awaited; *rest_of* makes of a stored message the record of one that is sent once more."""
+    """Looks after the long runs that are awaited; *rest_of* makes of a message, and its mid, a record of one that is sent once more."""
 
-    def __init__(self, *, runs: Runs, ids: EntryIds, timeout_ms: int, rest_of: Callable[[bytes], bytes]) -> None:
+    def __init__(self, *, runs: Runs, ids: EntryIds, timeout_ms: int, rest_of: Callable[[bytes, str], bytes]) -> None:
         self.runs = runs
         self.ids = ids
         self.timeout_ms = timeout_ms
@@ -51,7 +50,8 @@ class Resending:
         self.pulses.note(epoch, self.runs.under_way.awaited(), now_ms)
         overdue = self.pulses.still(self._patience_ms)
         self._next_look_ms = now_ms + (self.timeout_ms // LOOKS if len(overdue) <= AT_ONCE else 0)
-        self._look_after(epoch, dict(islice(overdue.items(), AT_ONCE)))
+        longest_first = sorted(overdue.items(), key=lambda each: each[1].since_ms)
+        self._look_after(epoch, dict(longest_first[:AT_ONCE]))
 
     def _look_after(self, epoch: int, overdue: dict[str, Pulse]) -> None:
         records = self.runs.under_way.read(overdue)
@@ -68,7 +68,7 @@ class Resending:
         return min(self.timeout_ms << min(times, MOST_DOUBLINGS), max(LONGEST_MS, self.timeout_ms))
 
     def _resend(self, epoch: int, sends: str, record: Record) -> None:
-        mid, task, task_id, rest = record.mid, record.task, record.task_id, self.rest_of(record.envelope or b"")
+        mid, task, task_id, rest = record.mid, record.task, record.task_id, self.rest_of(record.envelope or b"", record.mid)
         if self.runs.messages.resend(epoch, sends, self.ids, mid=mid, task_id=task_id, rest=rest) == "put":
             logger.warning("%s[%s] was sent again and nobody has begun it: its message is sent once more", task, task_id)
             run_reassigned.send(sender=self, mid=mid, task=task, task_id=task_id, losses=record.losses, reason="not begun")

@@ -58,7 +58,7 @@ def test_one_loss_too_many_fails_the_task_once_and_tells_errback_and_chord(make_
 
     yard.wait_until_nothing_runs()
     assert len([line for line in yard.lines(part.id) if line.task != "shop.told"]) == 3, "the first time, and two more"
-    assert [line.value for line in yard.lines(part.id) if line.task == "shop.told"] == ["WorkerLostError"]
+    wait_until(lambda: [line.value for line in yard.lines(part.id) if line.task == "shop.told"] == ["WorkerLostError"], TIMEOUT_S)
     assert not yard.lines(body.id), "the body of the chord does not run"
 
 

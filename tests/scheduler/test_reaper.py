@@ -120,9 +120,10 @@ class Ward:
 
     def fire(self) -> None:
         """Take from the timetable all that is due; it comes to nobody."""
+        for mid in self.waiting():
+            self.client.hdel(KEYS.by_task, f"task-{mid}")
         for member in self.client.zrange(KEYS.due, 0, -1):
-            self.client.delete(KEYS.entry(int(member)))
-        self.client.delete(KEYS.due, KEYS.by_task)
+            self.client.delete(KEYS.due, KEYS.entry(int(member)))
 
     def losses(self, mid: str = "m") -> int:
         (record,) = self.runs.under_way.read([mid])
@@ -408,7 +409,7 @@ def test_a_cancellation_from_before_it_was_sent_again_does_not_count(ward: Ward)
 def test_a_run_that_is_cancelled_as_its_message_is_on_its_way_is_not_sent_again(ward: Ward) -> None:
     ward.begin()
     ward.lose()
-    assert ward.runs.under_way.ask_to_cancel("task-m", "enough") == [], "no process has it"
+    Cancelling(ward.client, KEYS).cancel(["task-m"])
     ward.look_for(4 * TIMEOUT_MS)
     assert (ward.waiting(), ward.runs.under_way.awaited()) == ([], {})
     assert ward.client.pttl(KEYS.run("m")) > 0, "its record does not stay for ever"
@@ -472,6 +473,31 @@ def test_of_several_messages_that_come_to_be_parked_one_is_kept(ward: Ward) -> N
     assert (ward.waiting(), ward.runs.under_way.counters()) == (["m"], {}), "and nobody takes it for silent"
 
 
+def test_another_send_under_the_same_task_id_takes_the_place_of_none(ward: Ward) -> None:
+    ward.client.hset(KEYS.by_task, "task-m", "999")
+    ward.begin()
+    ward.look_for(TIMEOUT_MS)
+    assert ward.waiting() == ["m"]
+    for member in ward.client.zrange(KEYS.due, 0, -1):
+        ward.client.delete(KEYS.due, KEYS.entry(int(member)))
+    ward.client.hset(KEYS.by_task, "task-m", "999")
+
+    ward.runs.messages.accept("m", message("m"))
+    park(ward)
+
+    assert ward.waiting() == ["m"]
+
+
+def test_a_message_that_is_parked_beside_one_that_was_sent_once_more_lets_its_record_stay(ward: Ward) -> None:
+    ward.begin()
+    ward.lose()
+    ward.look_for(TIMEOUT_MS)
+    ward.runs.messages.accept("m", message("m"))
+    park(ward)
+    assert ward.waiting() == ["m"]
+    assert ward.client.pttl(KEYS.run("m")) == -1, "without it the other would have come too late"
+
+
 def test_a_run_that_is_parked_again_is_not_sent_once_more_the_sooner(ward: Ward) -> None:
     ward.client.hset(KEYS.awaited, "m", "3 1")
     ward.runs.messages.accept("m", message("m"))
@@ -491,6 +517,18 @@ def test_many_that_wait_are_looked_after_by_and_by(ward: Ward) -> None:
     assert len(ward.runs.under_way.awaited()) == 1, "none of them has a record"
     ward.look_for(LOOK_MS)
     assert ward.runs.under_way.awaited() == {}
+
+
+def test_those_that_wait_in_the_timetable_let_the_others_have_their_turn(ward: Ward) -> None:
+    crowd = [f"w{number}" for number in range(2 * AT_ONCE)]
+    for mid in crowd:
+        ward.client.hset(KEYS.run(mid), mapping={"state": "accepted", "envelope": message(mid), "waits": "999"})
+        ward.client.hset(KEYS.by_task, f"task-{mid}", "999")
+    ward.client.hset(KEYS.awaited, mapping=dict.fromkeys(crowd, "0 1"))
+    ward.begin()
+    ward.lose()
+    ward.look_for(3 * TIMEOUT_MS)
+    assert ward.waiting() == ["m"]
 
 
 def test_a_leader_of_the_past_sends_nothing_once_more(ward: Ward) -> None:

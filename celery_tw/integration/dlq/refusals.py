@@ -17,11 +17,11 @@ from celery.exceptions import NotRegistered
 from celery.utils.saferepr import saferepr
 
 from celery_tw.core.death import DISALLOWED, MALFORMED, REDELIVERED, UNDECODABLE, UNREGISTERED
-from celery_tw.errors import MalformedMessage, RedeliveredTooOften
+from celery_tw.errors import CeleryTWError, MalformedMessage, RedeliveredTooOften
 from celery_tw.integration.cancellation.announcing import request_of
 from celery_tw.integration.dlq.burying import Burying
 from celery_tw.integration.dlq.coverage import keeps_refused
-from celery_tw.integration.dlq.deaths import death_of
+from celery_tw.integration.dlq.deaths import death_of, mid_of_headers
 from celery_tw.integration.dlq.failures import safely
 from celery_tw.integration.dlq.flaws import flaw_of, flaw_of_times
 from celery_tw.integration.dlq.poison import starts_of_poison
@@ -29,6 +29,7 @@ from celery_tw.integration.dlq.remains import received
 from celery_tw.integration.runs.kept_results import stores_errors
 from celery_tw.integration.runs.received import envelope_of_message
 from celery_tw.stores.redis.envelope import read_envelope
+from celery_tw.stores.redis.runs.right import Right
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ def keep(app: Any, consumer: Any, message: Any, error: Exception, reason: str) -
 def _bury(burying: Burying, consumer: Any, message: Any, error: Exception, reason: str, *, attempts: int = 1) -> None:
     headers = message.headers if isinstance(message.headers, Mapping) else {}
     task = _task_of(burying.app, headers)
+    _end_what_waits(burying, mid_of_headers(headers))
     if not keeps_refused(burying.settings.dlq, task):
         logger.error("a message that no task can have is dropped (%s: %s): %s", reason, error, saferepr(message.body, SHOWN))
         return
@@ -120,6 +122,16 @@ def _bury(burying: Burying, consumer: Any, message: Any, error: Exception, reaso
     )
     burying.bury(raw, death)
     _tell(burying.app, task, request, error, reason)
+
+
+def _end_what_waits(burying: Burying, mid: str) -> None:
+    """End the run that no process has and whose message is refused, or the leader would send it once more."""
+    try:
+        waiting = [record for record in burying.runs.under_way.read([mid]) if not record.counter]
+        for record in waiting:
+            burying.runs.finish(Right.of_bystander(), "failed", mid=mid, task_id=record.task_id, guards=record.guards)
+    except CeleryTWError as error:
+        logger.warning("the run %s, whose message is refused, was not ended: %s", mid, error)
 
 
 def _request(app: Any, raw: bytes, headers: Mapping[str, Any]) -> Context:

@@ -10,7 +10,7 @@ from typing import Any
 from kombu.utils.json import dumps
 
 from celery_tw.integration.messages.destinations import fair_lane_of
-from celery_tw.integration.messages.identity_headers import MID, ONCE_MORE
+from celery_tw.integration.messages.identity_headers import ONCE_MORE
 from celery_tw.stores.redis.codec import OneTime
 from celery_tw.stores.redis.envelope import Envelope, read_envelope, write_envelope
 
@@ -69,10 +69,10 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def once_more(envelope: bytes) -> bytes:
-    """Return the message in *envelope* as one that is sent once more."""
+def once_more(envelope: bytes, mid: str) -> bytes:
+    """Return the message of the run *mid* as one that is sent once more."""
     read = read_envelope(envelope)
-    return write_envelope(replace(read, headers={**read.headers, ONCE_MORE: read.headers.get(MID)}))
+    return write_envelope(replace(read, headers={**read.headers, ONCE_MORE: mid}))
 
 
 def record_rest(envelope: bytes, *, fair: frozenset[str] = frozenset()) -> bytes:

@@ -111,7 +111,10 @@ class Runner:
         for passed_over in answer.passed_over:
             logger.warning("%s[%s] passes over %s, which was sent before it and did not start", task.name, request.id, passed_over)
         if answer.verdict not in ("run", "ran"):
-            raise self._refusal(task, answer)
+            refusal = self._refusal(task, answer)
+            if isinstance(refusal, (LockBusy, LeaderMissing)):
+                self._fail_unbegun(claim)
+            raise refusal
         run = self._begin(claim, answer, asked_ms)
         vars(request).update(tw_run=run, _protected=1)
         self.heartbeat.add(run)
@@ -128,6 +131,11 @@ class Runner:
         if run.state is State.DONE:
             self.heartbeat.remove(run)
         return result
+
+    def _fail_unbegun(self, claim: Claim) -> None:
+        """End a run that fails before it has begun, or the leader would start it: its message is on record already."""
+        right, guards = Right.of_bystander(), claim.guards
+        self._answered(lambda: self.runs.finish(right, "failed", mid=claim.mid, task_id=claim.task_id, guards=guards))
 
     def _let_die(self, mid: str) -> None:
         """Put a replay off while the run that it comes after still lives: it was buried, but its process may not know so yet."""

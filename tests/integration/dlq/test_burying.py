@@ -15,6 +15,7 @@ import celery_tw
 from celery_tw import TimeWheel, events
 from celery_tw.integration.dlq.burying import burying_of
 from celery_tw.integration.dlq.letter_views import DeadLetter, Imported
+from celery_tw.stores.redis.keys import Keys
 from tests.stock_worker import working
 from tests.waiting import wait_until
 
@@ -196,6 +197,16 @@ def test_what_the_worker_refuses_is_kept_whole_and_the_worker_goes_on(app: Celer
         body, letter = sent["body"], letters[f"m{number}"]
         assert (letter.reason, letter.queue) == (reason, "celery")
         assert TimeWheel(app).dlq.show(letter.letter_id).body == (body if isinstance(body, bytes) else body.encode())
+
+
+def test_a_long_run_whose_message_a_worker_refuses_has_ended(app: Celery, dead: Dead, redis_client: redis.Redis) -> None:
+    runs, keys = burying_of(app).runs, Keys("shop")
+    redis_client.hset(keys.run("m1"), mapping={"state": "yielded", "owner": "", "token": "", "envelope": b"{}", "id": "t1"})
+    with working(app, concurrency=1):
+        publish(app, body=GOOD, task="shop.nobody_knows")
+        (letter,) = dead()
+        wait_until(lambda: runs.has_ended("m1"), message="the run to be ended")
+    assert (letter.reason, redis_client.exists(keys.run("m1"))) == ("unregistered", 0)
 
 
 LAST = "9999-12-31T23:59:59"

@@ -68,6 +68,19 @@ def test_its_letter_names_the_reason_and_is_replayed_by_way_of_the_outbox(shop: 
     assert (wheel.dlq.count(), wheel.outbox.troubled()) == (0, [])
 
 
+def test_a_run_whose_message_the_broker_refuses_is_awaited_no_more(
+    shop: Celery, leader: Node, redis_client: redis.Redis, exchange: str
+) -> None:
+    awaited = Keys("shop").awaited
+    shop.tasks["shop.add"].apply_async((7,), exchange=exchange, routing_key="here", countdown=0.1)
+    claim(leader, 1)
+    publish(leader, REFUSALS - 1)
+    (parcel,) = leader.duties.outbox.parcels.held()
+    redis_client.hset(awaited, mapping={parcel.envelope.headers["tw_mid"]: "1 1", "another": "1 1"})
+    publish(leader, 1)
+    assert redis_client.hkeys(awaited) == [b"another"]
+
+
 def test_a_letter_of_an_earlier_leader_is_taken_back_when_the_broker_takes_the_message(
     shop: Celery, leader: Node, redis_client: redis.Redis, exchange: str
 ) -> None:

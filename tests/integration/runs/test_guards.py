@@ -12,6 +12,7 @@ from celery.exceptions import TaskRevokedError
 import celery_tw
 from celery_tw import LockBusy
 from celery_tw.integration.runs.runner import runner_of
+from celery_tw.stores.redis.election import Election
 from celery_tw.stores.redis.keys import Keys
 from tests.stock_worker import working
 from tests.waiting import wait_until
@@ -35,6 +36,21 @@ def test_a_held_lock_makes_a_task_fail_or_skip_as_it_says(app: Celery, redis_cli
     redis_client.set(KEYS.guard("lock", "k"), "another run")
     with working(app), pytest.raises(error):
         locked.delay().get(timeout=TIMEOUT_S)
+
+
+@pytest.mark.parametrize(("busy", "error"), [("fail", LockBusy), ("skip", TaskRevokedError)])
+def test_a_long_task_that_a_held_lock_has_ended_leaves_nothing_for_the_leader_to_start(
+    app: Celery, redis_client: redis.Redis, busy: str, error: type
+) -> None:
+    @app.task(base=celery_tw.LongTask, shared=False, lock="k", lock_busy=busy)
+    def locked() -> None:
+        """Do nothing."""
+
+    Election(redis_client, KEYS).acquire("a leader", lease_ms=60_000)
+    redis_client.set(KEYS.guard("lock", "k"), "another run")
+    with working(app), pytest.raises(error):
+        locked.delay().get(timeout=TIMEOUT_S)
+    assert not redis_client.exists(KEYS.running, *redis_client.keys(f"{KEYS.tag}:run:*"))
 
 
 @pytest.mark.parametrize("options", [{"lock": "k"}, {"max_concurrency": 1}, {"ordering_key": "k"}])

@@ -14,15 +14,10 @@ local holder = string.match(redis.call('GETRANGE', entry, 0, 300), '^%d+\n([^\n]
 if holder == mid then return {now_text, 'put'} end
 if holder then return {now_text, 'taken'} end
 
-local owner, envelope = unpack(redis.call('HMGET', run, 'owner', 'envelope'))
+local owner, envelope, waits = unpack(redis.call('HMGET', run, 'owner', 'envelope', 'waits'))
 local nobodys = (owner or '') == ''
-local function is_under_way_no_more()
+if nobodys and is_listed(by_task, task, waits) then
   redis.call('HDEL', running, mid)
-  redis.call('PEXPIRE', run, run_kept)
-end
-local sends = string.match(redis.call('HGET', awaited, mid) or '', '^%d+')
-if nobodys and sends and redis.call('HEXISTS', by_task, task) == 1 then
-  is_under_way_no_more()
   return {now_text, 'put'}
 end
 
@@ -57,8 +52,12 @@ share_template(templates, template_dues, template_id, template, due_text)
 redis.call('ZADD', due, due_text, id)
 list_under(by_task, task, id)
 if nobodys then
-  is_under_way_no_more()
-  if envelope then redis.call('HSET', awaited, mid, (sends or '0') .. ' ' .. now_text) end
+  redis.call('HDEL', running, mid)
+  redis.call('PEXPIRE', run, run_kept)
+end
+if nobodys and envelope then
+  redis.call('HSET', run, 'waits', id)
+  redis.call('HSET', awaited, mid, (string.match(redis.call('HGET', awaited, mid) or '', '^%d+') or '0') .. ' ' .. now_text)
 end
 raise_schema(schema_key, schema)
 put_in_news(news, news_seq, news_kept, 'entries', id .. ':' .. due_text)

@@ -13,21 +13,22 @@ local found = redis.call('HGET', awaited, mid)
 if found and found ~= seen then return {now_text, 'moved'} end
 
 local times, since = string.match(seen, '^(%d+) (%d+)$')
-local state, cancel = unpack(redis.call('HMGET', run, 'state', 'cancel'))
+local state, waits = unpack(redis.call('HMGET', run, 'state', 'waits'))
 local cancelled_ms = tonumber(redis.call('ZSCORE', cancelled, task) or '')
 local begun = redis.call('HEXISTS', running, mid) == 1
-local stopped = cancel or cancelled_ms and cancelled_ms >= tonumber(since)
+local stopped = cancelled_ms and cancelled_ms >= tonumber(since)
 if not found or not state or begun or stopped then
   redis.call('HDEL', awaited, mid)
   if stopped and not begun then redis.call('PEXPIRE', run, run_kept) end
   return {now_text, 'over'}
 end
-if redis.call('HEXISTS', by_task, task) == 1 then return {now_text, 'waits'} end
+if is_listed(by_task, task, waits) then return {now_text, 'waits'} end
 
 store_record(entry, mid, rest)
 share_template(templates, template_dues, template_id, template, now_text)
 redis.call('ZADD', due, now_text, id)
 list_under(by_task, task, id)
+redis.call('HSET', run, 'waits', id)
 redis.call('PERSIST', run)
 redis.call('HSET', awaited, mid, string.format('%d %s', tonumber(times) + 1, since))
 put_in_news(news, news_seq, news_kept, 'entries', id .. ':' .. now_text)

@@ -49,9 +49,9 @@ class RunsUnderWay:
         return [read_record(mid, found, counter) for mid, found, counter in pairs if found]
 
     def ask_to_cancel(self, task_id: str, reason: str) -> list[str]:
-        """Ask the runs of a task that are under way or awaited to stop; return the mids of those that a process has."""
+        """Ask the runs of a task that are under way to stop; return their mids."""
         asked = []
-        mids = [*self.counters(), *self.awaited()]
+        mids = list(self.counters())
         for start in range(0, len(mids), PAGE):
             page = mids[start : start + PAGE]
             with translated_errors("HGET"), self.client.pipeline(transaction=False) as pipe:
