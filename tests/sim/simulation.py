@@ -32,6 +32,9 @@ from tests.sim.wire import Caller
 from tests.sim.worker import Worker
 from tests.sim.workload import Client, Done
 
+HEALED_MS = BEGIN_MS + ACTIVE_MS
+"""No fault strikes from then on."""
+
 SETTLE_MS = 9000
 
 
@@ -107,8 +110,9 @@ class Simulation:
             if self.trace.work_ms is not None:
                 self.worker = Worker(self.timeline, self.server, work_ms=self.trace.work_ms)
             for fault in self.trace.faults:
-                self.timeline.at(fault.at_ms * 1000, lambda fault=fault: self._strike(fault))
-            self.timeline.run((BEGIN_MS + ACTIVE_MS) * 1000)
+                if fault.at_ms < HEALED_MS:
+                    self.timeline.at(fault.at_ms * 1000, lambda fault=fault: self._strike(fault))
+            self.timeline.run(HEALED_MS * 1000)
             self._heal()
             healed_us = self.timeline.now_us
             self.timeline.run(healed_us + SETTLE_MS * 1000)

@@ -93,6 +93,7 @@ def test_without_faults_a_fair_queue_misses_nothing_and_is_never_idle(seed: int)
     [
         pytest.param(16, "", id="a leader that was replaced unawares ended as it measured"),
         pytest.param(6, "enter", id="a message that went straight on was stored by its first call, which came late"),
+        pytest.param(36802, "", id="a fault struck when all had been healed"),
         pytest.param(21264, "", id="what waited for a clock that was set back was taken for lost"),
     ],
 )
