@@ -19,7 +19,7 @@ def lanes_in(starts: list[tuple[str, str]]) -> list[int]:
     return [counts[lane] for lane in LANES]
 
 
-@pytest.mark.parametrize(("stored", "started"), [(120, 200), pytest.param(600, 300, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("stored", "started"), [(250, 200), pytest.param(600, 300, marks=pytest.mark.long)])
 def test_starts_are_50_30_and_20_of_a_hundred(stored: int, started: int, fair_shop: Shop) -> None:
     with fair_shop.holding():
         for lane in reversed(LANES):
@@ -29,10 +29,11 @@ def test_starts_are_50_30_and_20_of_a_hundred(stored: int, started: int, fair_sh
 
     for count, asked in zip(lanes_in(starts), (50, 30, 20), strict=True):
         assert abs(100 * count / started - asked) <= 2
-    (view,) = fair_shop.wheel.lanes.stats()
+    (view,) = fair_shop.wheel.lanes.stats()  # of what went on to the queue, some time longer than the worker took from there
     assert view.fair
     for lane in view.lanes:
         assert lane.share is not None
+        assert lane.waiting
         assert abs(lane.share - lane.asked) <= 2
 
 

@@ -354,7 +354,7 @@ def _late(outcome: Outcome, fired: list[Fired]) -> Iterator[Violation]:
                 late_ms = event.call.server_ms - before.due_ms
                 began_ms = event.call.at_us // 1000 - late_ms
                 settled = before.due_ms > changed_ms.get(entry_id, 0) + 100
-                if late_ms > PROMPT_MS and settled and not any(first < began_ms + late_ms and began_ms < last for first, last in windows):
+                if late_ms > PROMPT_MS and settled and not any(first <= began_ms + late_ms and began_ms < last for first, last in windows):
                     what = f"{'task' if is_one_time(entry_id) else 'entry'} {entry_id} fired {late_ms} ms after it was due"
                     yield Violation("late", event.call.at_us // 1000, what)
         if event.call.label in CLIENTS_SCRIPTS:

@@ -57,6 +57,7 @@ def test_no_seed_breaks_a_rule() -> None:
     "seed",
     [
         pytest.param(3822, id="a backlog was drained by a schedule that was not its own"),
+        pytest.param(41886, id="a step of the clock was overlooked in the very millisecond of a fire"),
         pytest.param(3882, id="a pause between a renewal and its reply held dispatch"),
     ],
 )
