@@ -10,7 +10,7 @@
 -- A run that was buried has failed for good, whether its process lived to say so or not.
 -- A record with a message holds the only copy there is, so it stays until the run has ended. Without a record there is no lease.
 -- What was sent once more had a record: when that is gone the run has ended, however long ago.
--- uses now
+-- uses now, leaderless
 local run, lease, running, token_key, done, done_before, leader, seen = unpack(KEYS, 1, 8)
 local mid, digest, owner, task, task_id, lease_ms, period, kept, long, grace, guards_text, order_kept, run_kept = unpack(ARGV, 1, 13)
 local until_text = string.format('%.0f', now + tonumber(lease_ms))
@@ -24,10 +24,7 @@ if holder == owner and state == 'ran' then return {now_text, 'ran', token, resul
 if buried or long == 'once more' and not state then return {now_text, 'done'} end
 local held_ms = state and redis.call('PTTL', lease) or 0
 if held_ms > 0 then return {now_text, 'busy', held_ms, envelope and 'stored' or ''} end
-if long ~= '' and redis.call('EXISTS', leader) == 0 then
-  local last = tonumber(redis.call('GET', seen) or '')
-  if not last or now - last > tonumber(grace) then return {now_text, 'leaderless'} end
-end
+if long ~= '' and leaderless(leader, seen, grace) then return {now_text, 'leaderless'} end
 
 -- Returns the reply when a guard says wait. Most runs have no guards, and are spared the making of these functions.
 local known, passed = nil, {}

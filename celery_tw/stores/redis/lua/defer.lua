@@ -8,7 +8,7 @@
 -- A repeated call brings the same id and mid and says so; whatever the first one did is done once. The first may also come after it,
 -- late; so what the repeated call finds leaderless, and lets Celery publish, counts as fired.
 -- SET comes first: a full memory refuses it, and then nothing has been written.
--- uses now, by_task, news, arrival
+-- uses now, by_task, news, leaderless, arrival
 local due, by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry, templates, template_dues = unpack(KEYS)
 local begun_ago, id, mid, due_ms, task, rest, grace, schema, news_kept, template_id, template = unpack(ARGV)
 

@@ -10,7 +10,7 @@
 -- its lane counts as fired: the first call may come after it, late, and must not store what has been published.
 -- SET comes first: a full memory refuses it, and then nothing has been written; nor has it when what stands in the place of the lane is none.
 -- The first to wait wakes the leader. The minutes of admitted before the last hour are forgotten as a new one begins.
--- uses now, by_task, news, admitted, arrival
+-- uses now, by_task, news, admitted, leaderless, arrival
 local by_task, fired, news, news_seq, schema_key, cancelled, seen, leader, entry, templates, template_dues, lanes, room, admitted = unpack(KEYS, 1, 14)
 local begun_ago, id, mid, task, rest, lease, schema, news_kept, template_id, template, queue, lane, number, admitted_kept = unpack(ARGV)
 

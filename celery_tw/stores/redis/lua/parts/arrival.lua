@@ -18,13 +18,6 @@ local function cancelled_since(cancelled, task, begun_ago)
   return stopped and now - tonumber(stopped) <= begun_ago
 end
 
--- Whether nobody leads, and nobody was seen to within *patience* ms.
-local function leaderless(leader, seen, patience)
-  if redis.call('EXISTS', leader) == 1 then return false end
-  local last = tonumber(redis.call('GET', seen) or '')
-  return not last or now - last > tonumber(patience)
-end
-
 -- The reply to a call whose message its caller publishes. If it repeats another, that one may come after it, late, and must store nothing.
 -- The mark is for calls with this entry alone: the caller may fail to publish, and the same mid be sent again, which is another call.
 local function let_past(fired, mid, entry, begun_ago, status)
