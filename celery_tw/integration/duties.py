@@ -25,6 +25,7 @@ from celery_tw.scheduler.loops import Loop
 from celery_tw.scheduler.measuring import Measuring
 from celery_tw.scheduler.outbox import Outbox
 from celery_tw.scheduler.reaper import Reaper
+from celery_tw.scheduler.resending import Resending
 from celery_tw.scheduler.retention import Retention
 from celery_tw.scheduler.rooms import Rooms
 from celery_tw.scheduler.starving import Starving
@@ -142,15 +143,18 @@ class Duties:
 
     def _reaper(self) -> Reaper:
         parts = self.parts
+        runs = runs_on(parts.app, parts.client, parts.keys, parts.settings, parts.redis_time)
+        ids, timeout_ms = EntryIds(parts.timetable), parts.settings.heartbeat_timeout_ms
+        rest_of = partial(record_rest, fair=parts.settings.fair_queues)
         return Reaper(
-            runs=runs_on(parts.app, parts.client, parts.keys, parts.settings, parts.redis_time),
-            ids=EntryIds(parts.timetable),
+            runs=runs,
+            ids=ids,
             elector=self.elector,
             clock=parts.clock,
-            timeout_ms=parts.settings.heartbeat_timeout_ms,
+            timeout_ms=timeout_ms,
             most=parts.settings.max_reassignments,
-            rest_of=partial(record_rest, fair=parts.settings.fair_queues),
-            once_more=once_more,
+            rest_of=rest_of,
+            resending=Resending(runs=runs, ids=ids, timeout_ms=timeout_ms, rest_of=lambda message, mid: rest_of(once_more(message, mid))),
             mourn=lambda record: mourn(parts.app, record),
             bury=partial(bury_lost, parts.app),
             take_back=partial(take_back, parts.app),

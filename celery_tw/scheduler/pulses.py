@@ -7,6 +7,9 @@ clock or an outage makes nothing stand still.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+BLIND_MS = 3000
+"""Without a look for so long nothing is known about who was silent meanwhile."""
+
 
 @dataclass(slots=True)
 class Pulse:
@@ -17,12 +20,9 @@ class Pulse:
 
 
 class Pulses:
-    """The counters of one kind, by mid, as the leader of one term after the other has seen them.
+    """The counters of one kind, by mid, as the leader of one term after the other has seen them."""
 
-    Without a look for *blind_ms* nothing is known about who was silent meanwhile.
-    """
-
-    def __init__(self, *, blind_ms: int) -> None:
+    def __init__(self, *, blind_ms: int = BLIND_MS) -> None:
         self._blind_ms = blind_ms
         self._epoch: int | None = None
         self._pulses: dict[str, Pulse] = {}

@@ -28,14 +28,10 @@ logger = logging.getLogger(__name__)
 
 LOOK_MS = 500
 STAND_BY_MS = 1000
-BLIND_MS = 3000
 
 
 class Reaper:
-    """Looks after the runs while *elector* leads.
-
-    *rest_of* makes a record of the timetable from a stored message, *once_more* of that and its mid what says that it was sent once more.
-    """
+    """Looks after the runs while *elector* leads; *rest_of* makes a record of the timetable from a stored message."""
 
     def __init__(
         self,
@@ -47,8 +43,8 @@ class Reaper:
         timeout_ms: int,
         most: int,
         rest_of: Callable[[bytes], bytes],
+        resending: Resending,
         mourn: Callable[[Record], None],
-        once_more: Callable[[bytes, str], bytes],
         bury: Callable[[Record], None] = lambda _: None,
         take_back: Callable[[Record], None] = lambda _: None,
     ) -> None:
@@ -62,8 +58,8 @@ class Reaper:
         self.mourn = mourn
         self.bury = bury
         self.take_back = take_back
-        self.pulses = Pulses(blind_ms=BLIND_MS)
-        self.resending = Resending(runs=runs, ids=ids, timeout_ms=timeout_ms, rest_of=lambda message, mid: rest_of(once_more(message, mid)))
+        self.resending = resending
+        self.pulses = Pulses()
 
     def step(self) -> int:
         """Look once; return in how many ms to call again."""

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 
 from celery_tw.events import run_reassigned
-from celery_tw.scheduler.pulses import Pulse, Pulses
+from celery_tw.scheduler.pulses import BLIND_MS, Pulse, Pulses
 from celery_tw.stores.redis.deferring import EntryIds
 from celery_tw.stores.redis.runs.record import Record
 from celery_tw.stores.redis.runs.runs import Runs
@@ -27,7 +27,6 @@ LOOKS = 10
 AT_ONCE = 200
 """So many are looked after in one look, the others in the next, half a second later: the leader has silent runs to look after as well."""
 
-BLIND_MS = 3000
 LONGEST_MS = 3600 * 1000
 MOST_DOUBLINGS = 32
 

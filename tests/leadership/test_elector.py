@@ -415,6 +415,13 @@ def test_a_step_counts_when_it_goes_beyond_the_allowance(
     assert (f"Redis time stepped by {step_ms} ms" in caplog.text) is counts
 
 
+def let_it_be_judged(elector: Elector, clock: ManualClock) -> None:
+    """Let a leader look so often that it knows whether the other clocks share a step."""
+    for _ in range(4):
+        clock.advance(1000)
+        elector.step()
+
+
 def test_a_step_that_the_other_clocks_share_is_let_pass(make_elector: Callable[..., Elector], clock: ManualClock) -> None:
     elector = make_elector("leader")
     elector.step()
@@ -425,9 +432,7 @@ def test_a_step_that_the_other_clocks_share_is_let_pass(make_elector: Callable[.
     elector.step()
     assert elector.dispatch_held
 
-    for _ in range(4):
-        clock.advance(1000)
-        elector.step()
+    let_it_be_judged(elector, clock)
 
     assert elector.election.clock_hold() is None
     assert not elector.dispatch_held
@@ -448,9 +453,7 @@ def test_a_wall_clock_that_was_set_some_time_before_a_step_shares_it_all_the_sam
     clock.advance(1000)
     elector.step()
     assert elector.dispatch_held
-    for _ in range(4):
-        clock.advance(1000)
-        elector.step()
+    let_it_be_judged(elector, clock)
 
     assert elector.election.clock_hold() is None
     assert not elector.dispatch_held

@@ -13,8 +13,9 @@ from celery_tw.errors import StoreUnavailable
 from celery_tw.integration.runs.received import once_more, record_rest
 from celery_tw.leadership.elector import Elector
 from celery_tw.runtime.lock import lock
-from celery_tw.scheduler.reaper import BLIND_MS, LOOK_MS, Reaper
-from celery_tw.scheduler.resending import AT_ONCE, LONGEST_MS
+from celery_tw.scheduler.pulses import BLIND_MS
+from celery_tw.scheduler.reaper import LOOK_MS, Reaper
+from celery_tw.scheduler.resending import AT_ONCE, LONGEST_MS, Resending
 from celery_tw.stores.redis.cancelling import Cancelling
 from celery_tw.stores.redis.codec import OneTime, unpack_one_time
 from celery_tw.stores.redis.deferring import EntryIds
@@ -63,15 +64,18 @@ class Ward:
         )
         self.mourned: list[Record] = []
         self.buried: list[str] = []
+        ids = EntryIds(Timetable(client, KEYS))
         self.reaper = Reaper(
             runs=self.runs,
-            ids=EntryIds(Timetable(client, KEYS)),
+            ids=ids,
             elector=self.elector,
             clock=self.clock,
             timeout_ms=TIMEOUT_MS,
             most=MOST,
             rest_of=record_rest,
-            once_more=once_more,
+            resending=Resending(
+                runs=self.runs, ids=ids, timeout_ms=TIMEOUT_MS, rest_of=lambda message, mid: record_rest(once_more(message, mid))
+            ),
             mourn=self.mourned.append,
             bury=lambda record: self.buried.append(record.mid),
             take_back=lambda record: self.buried.remove(record.mid),
@@ -478,8 +482,7 @@ def test_another_send_under_the_same_task_id_takes_the_place_of_none(ward: Ward)
     ward.begin()
     ward.look_for(TIMEOUT_MS)
     assert ward.waiting() == ["m"]
-    for member in ward.client.zrange(KEYS.due, 0, -1):
-        ward.client.delete(KEYS.due, KEYS.entry(int(member)))
+    ward.fire()
     ward.client.hset(KEYS.by_task, "task-m", "999")
 
     ward.runs.messages.accept("m", message("m"))

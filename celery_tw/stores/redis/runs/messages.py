@@ -78,9 +78,8 @@ class RunMessages:
     ) -> tuple[str, int]:
         """Start a long run again elsewhere; return put, refused or enough, and how often it has been lost."""
         shard, entry_id = self.keys, ids.take()
-        keys: list[str | bytes] = [shard.run(mid), shard.lease(mid), shard.running, shard.due, shard.by_task]
-        keys += (shard.news, shard.news_seq, shard.leader, shard.entry(entry_id), shard.templates, shard.template_dues)
-        keys += (shard.awaited,)
+        keys: list[str | bytes] = [shard.run(mid), shard.lease(mid), shard.running, shard.due, shard.by_task, shard.news, shard.news_seq]
+        keys += (shard.leader, shard.entry(entry_id), shard.templates, shard.template_dues, shard.awaited)
         cut = CUTTER.cut(mid.encode(), rest)
         args: list[Argument] = [
             right.kind,
